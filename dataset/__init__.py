@@ -1,0 +1,1 @@
+"""Annotations and feature files become batches."""

@@ -1,0 +1,1 @@
+"""Raw video and text become feature files."""

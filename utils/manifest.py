@@ -1,0 +1,60 @@
+"""`manifest.json`: the constants of a feature folder. The first writer writes it, every other compares.
+
+Fields of every manifest:
+
+    version         1
+    kind            audio | frame | token | token_source | text
+    encoder         name of the network, e.g. "vggish", "ViT-L/14@336px"
+    weights_sha256  digest of its checkpoint file
+    shape           of one video's array, e.g. [60, 14, 1024]; of one sentence's row for text, e.g. [768]
+    dtype           numpy's name, e.g. "float16"
+
+and by kind: `hop_seconds` (audio); `image_size`, `fit` (frame, token, token_source); `merge_schedule`, the tokens
+merged away by each block (token, token_source). Segments and tokens are read off `shape`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+from utils.files import read_json, write_json
+
+NAME = "manifest.json"
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """Read a folder's manifest. Raises `UserError` where it is missing or no JSON object."""
+    manifest = read_json(Path(folder) / NAME)
+    if not isinstance(manifest, dict):
+        raise UserError(f"{Path(folder) / NAME}: must be a JSON object")
+    return manifest
+
+
+def claim_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest` if the folder has none, else compare; safe among processes that start together.
+
+    Raises `UserError` naming the first field that differs.
+    """
+    folder = Path(folder)
+    path = folder / NAME
+    if not path.exists():
+        proposal = folder / f".tmp-{os.getpid()}-proposal.json"
+        write_json(proposal, manifest)
+        try:
+            os.link(proposal, path)  # fails, atomically, if another process was first
+        except FileExistsError:
+            pass
+        finally:
+            proposal.unlink()
+    compare_manifests(path, manifest, read_manifest(folder))
+
+
+def compare_manifests(path: str | Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise `UserError` for the first field in which the manifest at `path` differs from the wanted one."""
+    for field in sorted(wanted.keys() | found.keys()):
+        if wanted.get(field) != found.get(field):
+            raise UserError(
+                f"{path}: field {field!r} is {found.get(field)!r}, but this run wants {wanted.get(field)!r}; "
+                "use another folder, or the settings that made this one"
+            )
