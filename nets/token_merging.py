@@ -7,6 +7,7 @@ class token is in A and never merges. Order afterwards: the A that are left, in 
 next A and B, so it belongs to the algorithm.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ def merge_schedule(tokens: int, wanted: int, blocks: int) -> tuple[int, ...]:
             for _ in range(n):
                 counts.append(tokens_after(counts[-1], r))
             if counts[-1] == wanted:
-                return tuple(a - b for a, b in zip(counts, counts[1:], strict=False)) + (0,) * (blocks - n)
+                return tuple(a - b for a, b in itertools.pairwise(counts)) + (0,) * (blocks - n)
             reachable.add(counts[-1])
     raise ValueError(
         f"{wanted} of {tokens} tokens cannot be reached in {blocks} blocks; these can: {_as_ranges(reachable)}"

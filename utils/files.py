@@ -36,7 +36,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); what stood there before is untouched") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); what stood there before is untouched"
+        ) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:
