@@ -1,0 +1,15 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"  # real questions and clips; the project ships none of them
+
+
+@pytest.fixture
+def shared():
+    """The folder of real data, or a skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("real data is not at hand")
+    return SHARED
