@@ -82,7 +82,9 @@ def merge_tokens(x: Tensor, size: Tensor, matching: Matching) -> tuple[Tensor, T
     weighted = torch.cat([x.float() * size[..., None], size[..., None]], dim=-1)  # the size rides as a channel
     a, b = weighted[:, ::2], weighted[:, 1::2]
     joins = F.one_hot(matching.target, b.shape[1]).to(weighted.dtype).transpose(1, 2)  # (N, nB, r)
-    total = torch.cat([_rows(a, matching.kept), b + joins @ _rows(a, matching.merged)], dim=1)
+    kept = torch.take_along_dim(a, matching.kept[..., None], dim=1)
+    merged = torch.take_along_dim(a, matching.merged[..., None], dim=1)
+    total = torch.cat([kept, b + joins @ merged], dim=1)
     size = total[..., -1]
     return (total[..., :-1] / size[..., None]).to(x.dtype), size
 
@@ -90,11 +92,6 @@ def merge_tokens(x: Tensor, size: Tensor, matching: Matching) -> tuple[Tensor, T
 def merge_source(source: Tensor, matching: Matching) -> Tensor:
     """Follow each of the M original tokens, now in token `source` (N, M), to the token it is in after merging."""
     return matching.assign.gather(1, source)
-
-
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` (N, k) of x (N, n, C) -> (N, k, C)."""
-    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def _as_ranges(numbers: set[int]) -> str:

@@ -1,0 +1,34 @@
+"""Stage 6: fusion and answer (Section 3.5, Eq. 6-7).
+
+B batch, D hidden width, C answers.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Fusion(nn.Module):
+    """`F_av = FC(tanh(concat of streams))`, `e = tanh(F_av * q)`, classifier."""
+
+    def __init__(self, streams: tuple[str, ...], dim: int, answers: int):
+        super().__init__()
+        self.streams = streams
+        self.fuse = nn.Linear(len(streams) * dim, dim)
+        self.classifier = nn.Linear(dim, answers)
+
+    def forward(self, question: Tensor, streams: dict[str, Tensor | None]) -> Tensor:
+        """Question (B, D) and named streams (B, D) -> logits (B, C)."""
+        fused = self.fuse(torch.cat([streams[name] for name in self.streams], dim=-1).tanh())  # Eq. 6
+        return self.classifier((fused * question).tanh())  # Eq. 7
+
+
+class QuestionOnly(nn.Module):
+    """The question alone: `e = tanh(q)`, classifier."""
+
+    def __init__(self, dim: int, answers: int):
+        super().__init__()
+        self.classifier = nn.Linear(dim, answers)
+
+    def forward(self, question: Tensor, streams: dict[str, Tensor]) -> Tensor:
+        """Question (B, D) -> logits (B, C)."""
+        return self.classifier(question.tanh())

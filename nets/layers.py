@@ -1,0 +1,100 @@
+"""Attention and feed-forward layers.
+
+N sequences, Q queries and L keys in each, D hidden width, H heads of d = D / H.
+
+Keys and values are never projected: `(Wq q) . (Wk k) = (Wk' Wq q) . k`, and a weighted sum of `Wv k` is `Wv` times the
+weighted sum of `k`. So the projections move to the side of the queries, where there are fewer rows or where two
+matrices multiply into one. The functions and the parameters (names, shapes, initial values) are those of
+`nn.MultiheadAttention`; the key bias adds the same to every score of a query, which softmax cancels, so it is unused.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class _Projections(nn.Module):
+    """The parameters of `nn.MultiheadAttention`, initialised as there."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
+        self.out_proj = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+
+class SingleHeadAttention(_Projections):
+    """One-head attention of many queries: four projections folded into two.
+
+    `Wk' Wq` and `Wo Wv` are multiplied once a step (D x D), instead of projecting N x (Q + L) rows by each.
+    """
+
+    def forward(self, query: Tensor, keys: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+        """Query (N, Q, D) attends to keys (N, L, D); `bias`, broadcast to (N, Q, L), is added to the scores."""
+        wq, wk, wv = self.in_proj_weight.chunk(3)
+        bq, _, bv = self.in_proj_bias.chunk(3)
+        wo, bo = self.out_proj.weight, self.out_proj.bias
+
+        probe = F.linear(query, wk.T @ wq, wk.T @ bq) * wq.shape[0] ** -0.5  # (N, Q, D)
+        weights = self.dropout((probe @ keys.transpose(1, 2) + bias).softmax(dim=-1))  # (N, Q, L)
+        context = F.linear(weights @ keys, wo @ wv, bo)  # (N, Q, D)
+        return context + weights.sum(dim=-1, keepdim=True) * (wo @ bv)  # the sum is 1 but for dropout
+
+    def keys(self, x: Tensor) -> Tensor:
+        """Projected keys (N, L, D) of x (N, L, D), the metric of token merging."""
+        _, wk, _ = self.in_proj_weight.chunk(3)
+        _, bk, _ = self.in_proj_bias.chunk(3)
+        return F.linear(x, wk, bk)
+
+
+class QueryAttention(_Projections):
+    """Multi-head attention of few queries over many keys: only the queries are projected."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__(dim, dropout)
+        self.heads = heads
+
+    def forward(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Query (N, Q, D) over keys (N, L, D) -> (N, Q, D) and the weights before dropout (N, Q, L), head average."""
+        wq, wk, wv = self.in_proj_weight.chunk(3)
+        bq, _, bv = self.in_proj_bias.chunk(3)
+        by_head = attention_weights(F.linear(query, wq, bq), wk, keys, self.heads)  # (N, Q, H, L)
+        kept = self.dropout(by_head)
+        context = (kept.flatten(1, 2) @ keys).unflatten(1, by_head.shape[1:3])  # (N, Q, H, D)
+        values = torch.einsum("nqhc,hdc->nqhd", context, wv.unflatten(0, (self.heads, -1)))
+        values = values + kept.sum(dim=-1, keepdim=True) * bv.unflatten(0, (self.heads, -1))
+        return self.out_proj(values.flatten(2)), by_head.mean(dim=2)
+
+
+def attention_weights(query: Tensor, key_weight: Tensor, keys: Tensor, heads: int) -> Tensor:
+    """Weights (N, Q, H, L) of projected queries (N, Q, D) over keys (N, L, D) that `key_weight` (D, D) projects."""
+    query = query.unflatten(-1, (heads, -1))  # (N, Q, H, d)
+    probe = torch.einsum("nqhd,hdc->nqhc", query, key_weight.unflatten(0, (heads, -1))) * query.shape[-1] ** -0.5
+    scores = probe.flatten(1, 2) @ keys.transpose(1, 2)  # (N, Q H, L)
+    return scores.unflatten(1, query.shape[1:3]).softmax(dim=-1)
+
+
+class FeedForward(nn.Sequential):
+    """Linear, ReLU, dropout, Linear, dropout; (..., D) -> (..., D)."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout))
+
+
+class QueryBlock(nn.Module):
+    """`LN(attn + FFN(attn))` of a query over keys: no residual from the query (stages 4 and 5)."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = QueryAttention(dim, heads, dropout)
+        self.ffn = FeedForward(dim, dropout)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """One query (N, D) for each of the N sequences of keys (N, L, D) -> (N, D) and weights (N, L)."""
+        attended, weights = self.attention(query[:, None], keys)
+        attended = attended[:, 0]
+        return self.norm(attended + self.ffn(attended)), weights[:, 0]

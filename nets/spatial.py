@@ -1,0 +1,100 @@
+"""Stage 4: SPM, spatial perception (Section 3.4, Eq. 3-5), and what replaces it in Table 3.
+
+B batch, T segments, K selected segments, M tokens of a frame as stored, S merged tokens, Dt token width, D hidden
+width, V videos that the batch draws from.
+
+Each module maps the selected audio and frames (B, K, D), the videos' tokens (V, T, M, Dt), the batch's rows in them
+(B,) and the selected indices (B, K) to `v_spa` (B, K, D), the audio's weights over the tokens (B, K, S), and where each
+stored token ended (B, K, M).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nets.layers import FeedForward, QueryBlock, SingleHeadAttention
+from nets.token_merging import match_tokens, merge_source, merge_tokens
+
+
+class TokenBlock(nn.Module):
+    """Post-norm self-attention among the tokens of a frame; larger tokens weigh more."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        self.attention = SingleHeadAttention(dim, dropout)
+        self.ffn = FeedForward(dim, dropout)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, size: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (N, n, D), their sizes (N, n) and the token of each stored token (N, M) -> the same."""
+        x = self._attend(x, size)
+        return self.norm2(x + self.ffn(x)), size, source
+
+    def _attend(self, x: Tensor, size: Tensor) -> Tensor:
+        return self.norm1(x + self.dropout(self.attention(x, x, size.log()[:, None])))
+
+
+class MergingTokenBlock(TokenBlock):
+    """A token block that merges r tokens between its attention and its MLP, by the keys of its attention (Eq. 4)."""
+
+    def __init__(self, dim: int, dropout: float, r: int):
+        super().__init__(dim, dropout)
+        self.r = r
+
+    def forward(self, x: Tensor, size: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `TokenBlock`, with n - r tokens after it."""
+        matching = match_tokens(self.attention.keys(x), self.r)
+        x, size = merge_tokens(self._attend(x, size), size, matching)
+        return self.norm2(x + self.ffn(x)), size, merge_source(source, matching)
+
+
+class SpatialPerception(nn.Module):
+    """Tokens of the selected segments attend to each other and merge; then the segment's audio attends to them.
+
+    `merge_schedule` holds the tokens that each block merges away. `first_k` takes the tokens of segments 0..K-1
+    whatever was selected, as the published implementation does; the audio stays that of the selected segments.
+    """
+
+    def __init__(
+        self, token_width: int, dim: int, heads: int, dropout: float, merge_schedule: tuple[int, ...], first_k: bool
+    ):
+        super().__init__()
+        self.project = nn.Linear(token_width, dim)
+        self.blocks = nn.ModuleList(
+            MergingTokenBlock(dim, dropout, r) if r else TokenBlock(dim, dropout) for r in merge_schedule
+        )
+        self.audio_query = QueryBlock(dim, heads, dropout)
+        self.frames = _first_k if first_k else _selected
+
+    def forward(
+        self, audio: Tensor, frame: Tensor, token: Tensor, video: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend from the audio to the tokens of the selected segments."""
+        x = token[video[:, None], self.frames(index)].flatten(0, 1)  # Eq. 3, (B K, M, Dt)
+        x = self.project(x.to(self.project.weight.dtype))  # (B K, M, D)
+        size = torch.ones_like(x[..., 0])
+        source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        for block in self.blocks:
+            x, size, source = block(x, size, source)  # Eq. 4, (B K, S, D)
+        attended, weights = self.audio_query(audio.flatten(0, 1), x)  # Eq. 5
+        by_segment = index.shape  # (B, K)
+        return attended.unflatten(0, by_segment), weights.unflatten(0, by_segment), source.unflatten(0, by_segment)
+
+
+class FramesOnly(nn.Module):
+    """w/o SPM: the selected frames stand in for `v_spa`; there are no tokens to look at."""
+
+    def forward(
+        self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
+    ) -> tuple[Tensor, None, None]:
+        """The selected frames as they are."""
+        return frame, None, None
+
+
+def _selected(index: Tensor) -> Tensor:
+    return index
+
+
+def _first_k(index: Tensor) -> Tensor:
+    return torch.arange(index.shape[1], device=index.device).expand_as(index)
