@@ -6,7 +6,7 @@ B batch, T segments, D hidden width.
 import torch
 from torch import Tensor, nn
 
-from nets.layers import FeedForward, SingleHeadAttention
+from nets.layers import Dropout, FeedForward, SingleHeadAttention
 
 
 class AudioVisualAttention(nn.Module):
@@ -19,7 +19,7 @@ class AudioVisualAttention(nn.Module):
         self.ffn = FeedForward(dim, dropout)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, audio: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Streams (B, T, D) -> context streams (B, T, D); both are computed from the same inputs."""

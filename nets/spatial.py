@@ -11,7 +11,7 @@ stored token ended (B, K, M).
 import torch
 from torch import Tensor, nn
 
-from nets.layers import FeedForward, QueryBlock, SingleHeadAttention
+from nets.layers import Dropout, FeedForward, QueryBlock, SingleHeadAttention
 from nets.token_merging import match_tokens, merge_source, merge_tokens
 
 
@@ -24,7 +24,7 @@ class TokenBlock(nn.Module):
         self.ffn = FeedForward(dim, dropout)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, size: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (N, n, D), their sizes (N, n) and the token of each stored token (N, M) -> the same."""
