@@ -1,0 +1,126 @@
+"""VGGish (Hershey et al., ICASSP 2017): log-mel front end and network, with the public checkpoint's keys.
+
+N examples of 96 frames; a frame is 400 samples at 16 kHz, its hop 160; an example is 0.96 s, its hop 1.00 s by
+default, so that example i is what second i would give alone.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from utils.errors import UserError
+from utils.files import sha256
+
+RATE = 16000  # Hz
+WINDOW, HOP, FFT = 400, 160, 512  # samples
+FRAMES, BANDS = 96, 64  # of one example
+LOW, HIGH = 125.0, 7500.0  # Hz
+URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+
+CONV_KEYS = (0, 3, 6, 8, 11, 13)  # of the six convolutions in the public checkpoint's `features`
+
+
+def mel_matrix() -> Tensor:
+    """(257, 64) float64 weights from FFT magnitudes to HTK mel bands: triangles linear in mel, not normalised, DC row zero."""
+
+    def mel(hertz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(hertz / 700.0)
+
+    bins = mel(torch.linspace(0, RATE / 2, FFT // 2 + 1, dtype=torch.float64))[:, None]
+    low, high = mel(torch.tensor([LOW, HIGH], dtype=torch.float64)).tolist()
+    edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    weights = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
+    weights[0] = 0
+    return weights
+
+
+def log_mel(samples: Tensor) -> Tensor:
+    """Log-mel spectrogram (frames, 64) of mono samples at 16 kHz in [-1, 1]; no padding at either end.
+
+    Computed in float64, as the original does: in float32 the quiet bands are off in the fifth digit.
+    """
+    windows = samples.double().unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW, dtype=torch.float64)
+    return torch.log(torch.fft.rfft(windows, FFT).abs() @ mel_matrix() + 0.01).float()
+
+
+def examples(samples: Tensor, hop_seconds: float = 1.0) -> Tensor:
+    """Cut mono samples at 16 kHz into log-mel examples (N, 96, 64), one each `hop_seconds`; the rest is dropped.
+
+    Raises `UserError` where the hop is no whole number of 10 ms frames.
+    """
+    hop = hop_seconds * RATE / HOP
+    if hop < 1 or not math.isclose(hop, round(hop)):
+        raise UserError(f"--hop {hop_seconds}: must be a positive multiple of {HOP / RATE} s, such as 1.0 or 0.96")
+    if len(samples) < WINDOW + (FRAMES - 1) * HOP:
+        return torch.empty(0, FRAMES, BANDS)
+    return log_mel(samples).unfold(0, FRAMES, round(hop)).transpose(1, 2).contiguous()
+
+
+class VGGish(nn.Module):
+    """The network: log-mel examples (N, 96, 64) -> features (N, 128), a ReLU on the last layer, no PCA.
+
+    `conv` and `fc` are the widths of the six convolutions and the three linear layers; narrow ones make small models.
+    """
+
+    def __init__(self, conv=(64, 128, 256, 256, 512, 512), fc=(4096, 4096, 128)):
+        super().__init__()
+        self.features = nn.Sequential()
+        channels = 1
+        for layer, width in enumerate(conv):
+            self.features.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()])
+            if layer in (0, 1, 3, 5):
+                self.features.append(nn.MaxPool2d(2))
+            channels = width
+        inputs = channels * (FRAMES // 16) * (BANDS // 16)
+        self.embeddings = nn.Sequential()
+        for width in fc:
+            self.embeddings.extend([nn.Linear(inputs, width), nn.ReLU()])
+            inputs = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 96, 64) -> (N, 128)."""
+        x = self.features(x[:, None])  # (N, 512, 6, 4)
+        return self.embeddings(x.permute(0, 2, 3, 1).flatten(1))  # channels last, as the original TensorFlow model
+
+
+def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
+    """Build VGGish from a checkpoint and return it, in evaluation mode, with the checkpoint's SHA-256.
+
+    `weights` is a state_dict file, from whose shapes the widths are read; None downloads the public one into
+    torch.hub's cache, once. The start of its digest, part of its name, is verified. Raises `UserError` for a file that
+    is missing, unreadable or of another network, and for a failed download.
+    """
+    path = Path(weights) if weights else _download()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such file; give --weights a VGGish checkpoint, or leave it out to download"
+        ) from None
+    except Exception as error:  # torch.load raises whatever its reader trips over, with messages of many lines
+        raise UserError(f"{path}: not a PyTorch checkpoint ({type(error).__name__})") from error
+    try:
+        conv = [state[f"features.{key}.weight"].shape[0] for key in CONV_KEYS]
+        fc = [state[f"embeddings.{key}.weight"].shape[0] for key in (0, 2, 4)]
+        network = VGGish(conv, fc)
+        network.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: not a VGGish checkpoint with the keys features.* and embeddings.* ({reason})"
+        ) from error
+    return network.eval(), sha256(path)
+
+
+def _download() -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[1]
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=path.stem.split("-")[1])
+        except (OSError, RuntimeError) as error:  # no connection, a full disk; or another digest than the name says
+            raise UserError(f"{URL}: download failed ({error}); fetch it by hand and give --weights FILE") from error
+    return path
