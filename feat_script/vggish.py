@@ -23,7 +23,7 @@ CONV_KEYS = (0, 3, 6, 8, 11, 13)  # of the six convolutions in the public checkp
 
 
 def mel_matrix() -> Tensor:
-    """(257, 64) float64 weights from FFT magnitudes to HTK mel bands: triangles linear in mel, not normalised, DC row zero."""
+    """Weights (257, 64), float64, from FFT magnitudes to HTK mel bands: triangles linear in mel, not normalised."""
 
     def mel(hertz: Tensor) -> Tensor:
         return 1127.0 * torch.log1p(hertz / 700.0)
@@ -33,7 +33,7 @@ def mel_matrix() -> Tensor:
     edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     weights = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
-    weights[0] = 0
+    weights[0] = 0  # no DC
     return weights
 
 
