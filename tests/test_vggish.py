@@ -16,7 +16,7 @@ NARROW = {"conv": (4, 6, 8, 8, 10, 12), "fc": (20, 16, 128)}
 
 
 def sine(seconds, hertz=1000.0, rate=16000):
-    return torch.sin(2 * torch.pi * hertz * torch.arange(round(seconds * rate), dtype=torch.float64) / rate).float()
+    return torch.sin(2 * torch.pi * hertz * torch.arange(round(seconds * rate), dtype=torch.float64) / rate)
 
 
 def test_mel_matrix():
