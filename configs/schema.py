@@ -1,0 +1,111 @@
+"""Every option of training and testing in one place: the rooms' dataclasses, composed."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dataset.config import DataConfig
+from nets.config import ModelConfig
+from utils.cli import Parser
+from utils.errors import UserError
+
+
+@dataclass
+class TrainConfig:
+    """Optimisation (Section 4.2 of the paper) and the machine."""
+
+    epochs: int = 30
+    """Epochs; the best by validation accuracy is kept."""
+    batch_size: int = 64
+    """Questions per step, over all processes together."""
+    lr: float = 1e-4
+    """Learning rate of Adam."""
+    lr_step: int = 10
+    """Epochs between drops of the learning rate."""
+    lr_gamma: float = 0.1
+    """Factor of each drop."""
+    seed: int = 0
+    """Seed of initial weights, order and dropout."""
+    device: Literal["cuda", "cpu", "auto"] = "cuda"
+    """Where to compute; auto takes a GPU if there is one."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Matrix products: exact float32, TF32 on Ampere and later, or bfloat16 autocast."""
+
+    def __post_init__(self) -> None:
+        """Check what a field's type cannot."""
+        for name in ("epochs", "batch_size", "lr", "lr_step", "lr_gamma"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"train.{name} must be more than 0, is {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"train.seed must be in [0, 2**32), is {self.seed}")
+
+
+@dataclass
+class Config:
+    """The whole run."""
+
+    run: str = "runs/tspm"
+    """Folder that the run writes: config, metrics, checkpoints, and what test.py makes of them."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Annotations, prompts and features."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Optimisation and the machine."""
+
+    def __post_init__(self) -> None:
+        """Settle what one room's options say about another's."""
+        if self.data.tokens is None:
+            self.data.tokens = self.model.tokens
+        if self.model.tokens > self.data.tokens:
+            raise UserError(
+                f"model.tokens {self.model.tokens} is more than the {self.data.tokens} stored (data.tokens)"
+            )
+        if self.model.network == "tspm" and self.model.temporal != "all" and self.model.top_k > self.data.segments:
+            raise UserError(f"model.top_k {self.model.top_k} is more than the {self.data.segments} data.segments")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option with its value, as plain data."""
+        return dataclasses.asdict(self)
+
+
+def add_config(parser: Parser) -> None:
+    """Add `--config FILE` (may be repeated, later files win) and every option of `Config` to a command line."""
+    parser.add_argument("--config", action="config", help="YAML file of options that differ from the defaults")
+    parser.add_class_arguments(Config)
+
+
+def parse(parser: Parser, arguments: Sequence[str]) -> tuple[Config, Any]:
+    """Parse a command line with `add_config`'s options: the config and the namespace with everything else.
+
+    Options on the command line win over files wherever they stand. Raises `UserError` or exits with status 2.
+    """
+    return _build(parser, parser.parse_args(_files_first(arguments)))
+
+
+def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The config of a stored run, with options such as `["--data.features", "elsewhere"]` on top."""
+    parser = Parser(prog="")
+    add_config(parser)
+    base = parser.parse_object(values)
+    return _build(parser, parser.parse_args(_files_first(overrides), namespace=base))[0]
+
+
+def _build(parser: Parser, namespace: Any) -> tuple[Config, Any]:
+    built = parser.instantiate(namespace)
+    return Config(built.run, built.data, built.model, built.train), namespace
+
+
+def _files_first(arguments: Sequence[str]) -> list[str]:
+    """Move `--config FILE` and `--config=FILE` to the front, in their order."""
+    files, rest = [], []
+    left = iter(arguments)
+    for argument in left:
+        if argument == "--config":
+            files += [argument, *([path] if (path := next(left, None)) is not None else [])]
+        elif argument.startswith("--config="):
+            files.append(argument)
+        else:
+            rest.append(argument)
+    return files + rest
