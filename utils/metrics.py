@@ -1,0 +1,195 @@
+"""Accuracy by question type as the papers report it, intervals, paired comparison, and baselines.
+
+A *questions* table holds a row per question with the columns question_id, video_id, modality, type and answer; AVQA's
+adds `choices` (the strings offered). A *predictions* table adds prediction and correct (bool). A *row* is a dict
+column -> accuracy in per cent, the columns being those of `column_masks`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from utils.errors import UserError
+from utils.text import normalised
+
+TABLE1_TYPES = {
+    "A-Count": ("Audio", "Counting"),
+    "A-Comp": ("Audio", "Comparative"),
+    "V-Count": ("Visual", "Counting"),
+    "V-Loc": ("Visual", "Location"),
+    "Exist": ("Audio-Visual", "Existential"),
+    "AV-Count": ("Audio-Visual", "Counting"),
+    "AV-Loc": ("Audio-Visual", "Location"),
+    "AV-Comp": ("Audio-Visual", "Comparative"),
+    "Temp": ("Audio-Visual", "Temporal"),
+}
+"""The nine question types of MUSIC-AVQA: column of Table 1 -> (modality, type) of the annotation."""
+
+TABLE1_GROUPS = {
+    "Audio": ("A-Count", "A-Comp", "A"),
+    "Visual": ("V-Count", "V-Loc", "V"),
+    "Audio-Visual": ("Exist", "AV-Count", "AV-Loc", "AV-Comp", "Temp", "AV"),
+}
+"""The columns of Table 1 by modality, in print order; the last of each is the modality's average, "All" follows."""
+
+TABLE1_COLUMNS = (*(column for columns in TABLE1_GROUPS.values() for column in columns), "All")
+
+
+def judge(questions: pd.DataFrame, prediction: Sequence[str]) -> pd.DataFrame:
+    """The predictions table of one predicted answer per question; spellings are compared as `normalised`."""
+    correct = [normalised(a) == normalised(p) for a, p in zip(questions["answer"], prediction, strict=True)]
+    return questions.assign(prediction=list(prediction), correct=np.array(correct, dtype=bool))
+
+
+def is_music_avqa(questions: pd.DataFrame) -> bool:
+    """Whether the modalities are MUSIC-AVQA's (Audio, Visual, Audio-Visual) and not AVQA's (Both, View, Sound)."""
+    return questions["modality"].isin(TABLE1_GROUPS).all()
+
+
+def column_masks(questions: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The questions (boolean, one per question) that each column of a results row is computed over.
+
+    MUSIC-AVQA: those of Table 1 in its order. AVQA: a column per question type, sorted, then "All". A column without
+    questions is left out. Raises `UserError` if there is no question at all, or one whose modality and type
+    MUSIC-AVQA does not have.
+    """
+    if questions.empty:
+        raise UserError("there are no questions to score; is the split or the predictions file empty?")
+    everything = np.ones(len(questions), dtype=bool)
+    if not is_music_avqa(questions):
+        types = questions["type"].to_numpy()
+        return {name: types == name for name in sorted(set(types))} | {"All": everything}
+
+    masks = {
+        column: ((questions["modality"] == modality) & (questions["type"] == kind)).to_numpy()
+        for column, (modality, kind) in TABLE1_TYPES.items()
+    }
+    typeless = ~np.logical_or.reduce(list(masks.values()))
+    if typeless.any():
+        modality, kind, question = questions.loc[typeless, ["modality", "type", "question_id"]].iloc[0]
+        raise UserError(f"question {question}: {modality} {kind} is no question type of MUSIC-AVQA")
+    for modality, columns in TABLE1_GROUPS.items():
+        masks[columns[-1]] = (questions["modality"] == modality).to_numpy()
+    masks["All"] = everything
+    return {column: masks[column] for column in TABLE1_COLUMNS if masks[column].any()}
+
+
+def accuracy_row(predictions: pd.DataFrame) -> dict[str, float]:
+    """Accuracy in per cent of each column of `column_masks`: for MUSIC-AVQA, a row of the paper's Table 1.
+
+    Averages are correct / all over the questions of a modality or of the split, so frequent types weigh more.
+    """
+    correct = predictions["correct"].to_numpy()
+    return {column: 100.0 * float(correct[mask].mean()) for column, mask in column_masks(predictions).items()}
+
+
+def bootstrap_interval(
+    predictions: pd.DataFrame, resamples: int = 10_000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile interval (low, high) of every accuracy of `accuracy_row`, in per cent.
+
+    Videos are resampled, not questions: those about one video share its features and stand or fall together.
+    """
+    masks = column_masks(predictions)
+    interval = _interval(predictions["video_id"], predictions["correct"].to_numpy(), masks, resamples, seed)
+    return dict(zip(masks, map(tuple, interval.T.tolist()), strict=True))
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """What `b` gains over `a` on the same questions, by column of `column_masks`.
+
+    Returns a table indexed by column: n, a and b (accuracy, %), difference (b - a, percentage points) and the limits
+    low and high of its 95 % percentile interval, from resamples of the videos that hold both predictions of each
+    question together. Raises `UserError` unless both answer the same questions with the same annotated answers.
+    """
+    _require_same_questions(a, b)
+    a = a.set_index("question_id").loc[b["question_id"]].reset_index()
+    masks = column_masks(a)
+    gain = b["correct"].to_numpy().astype(int) - a["correct"].to_numpy().astype(int)
+    low, high = _interval(a["video_id"], gain, masks, resamples, seed)
+    table = pd.DataFrame({"n": {column: int(mask.sum()) for column, mask in masks.items()}})
+    rows = accuracy_row(a), accuracy_row(b)
+    table["a"], table["b"] = (pd.Series(row) for row in rows)
+    return table.assign(difference=table["b"] - table["a"], low=low, high=high)
+
+
+def _require_same_questions(a: pd.DataFrame, b: pd.DataFrame) -> None:
+    """Raise `UserError` unless two predictions tables answer the same questions, scored by the same answers."""
+    only_a = set(a["question_id"]) - set(b["question_id"])
+    only_b = set(b["question_id"]) - set(a["question_id"])
+    if only_a or only_b:
+        example = min(only_a or only_b)
+        raise UserError(
+            f"the two predictions answer different questions: {len(only_a)} are only in the first and {len(only_b)} "
+            f"only in the second, e.g. question {example}; compare predictions for one split"
+        )
+    both = a.merge(b, on="question_id", validate="one_to_one")
+    differ = both[both["answer_x"].map(normalised) != both["answer_y"].map(normalised)]
+    if len(differ):
+        first = differ.iloc[0]
+        raise UserError(
+            f"the annotated answers of {len(differ)} questions differ between the predictions, e.g. question "
+            f"{first['question_id']}: {first['answer_x']!r} and {first['answer_y']!r}; score both by one annotation"
+        )
+
+
+def _interval(
+    videos: pd.Series, value: np.ndarray, masks: dict[str, np.ndarray], resamples: int, seed: int
+) -> np.ndarray:
+    """2.5 % and 97.5 % quantiles, (2, columns), of 100 * mean of `value` under each mask, resampling videos.
+
+    A resample that holds no question of a column says nothing of it and is left out there.
+    """
+    member = np.stack(list(masks.values()), axis=1)  # (questions, columns)
+    video, names = pd.factorize(videos)
+    n = len(names)
+    sums = np.zeros((n, 2 * len(masks)), dtype=np.float32)  # per video: sums of `value`, then question counts
+    np.add.at(sums, video, np.concatenate([member * value[:, None], member], axis=1))
+
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 2**18 // n)  # resamples at a time, so that their counts stay in the processor's cache
+    totals = np.empty((resamples, sums.shape[1]), dtype=np.float32)  # whole numbers, exact in float32 below 2^24
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(n, size=(rows, n), dtype=np.int32) + n * np.arange(rows, dtype=np.int32)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)  # how often each video was drawn
+        totals[start : start + rows] = times.astype(np.float32) @ sums
+    value_sums, counts = np.split(totals.astype(np.float64), 2, axis=1)
+    means = np.where(counts > 0, value_sums / np.maximum(counts, 1), np.nan)
+    return 100.0 * np.nanquantile(means, [0.025, 0.975], axis=0)
+
+
+def most_frequent(train: pd.DataFrame, test: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Baseline that looks at nothing: predictions of the answer most frequent in `train`, as a predictions table.
+
+    With `by` (columns, e.g. ["modality", "type"] or ["template"]) it is the most frequent among the train questions
+    that agree in them, or overall if none does. Where `test` has a `choices` column, the answer is the choice offered
+    that was the most frequent in train. Ties go to the first in train order, or in the order offered.
+    """
+    overall = Counter(train["answer"].map(normalised))
+    groups = {key: Counter(answers.map(normalised)) for key, answers in train.groupby(list(by))["answer"]} if by else {}
+    keys = list(test[list(by)].itertuples(index=False, name=None)) if by else [()] * len(test)
+    if "choices" not in test:
+        best = {key: counter.most_common(1)[0][0] for key, counter in groups.items()}
+        anywhere = overall.most_common(1)[0][0]
+        return judge(test, [best.get(key, anywhere) for key in keys])
+
+    def frequency(counter: Counter[str]) -> Callable[[str], tuple[int, int]]:
+        return lambda choice: (counter[normalised(choice)], overall[normalised(choice)])
+
+    counters = (groups.get(key, overall) for key in keys)
+    return judge(test, [max(c, key=frequency(counter)) for c, counter in zip(test["choices"], counters, strict=True)])
+
+
+def random_choice(questions: pd.DataFrame) -> float:
+    """Expected accuracy in per cent of picking uniformly among the distinct strings of each question's `choices`.
+
+    A question whose answer is not among its choices counts as wrong.
+    """
+    chances = []
+    for answer, choices in zip(questions["answer"], questions["choices"], strict=True):
+        distinct = {normalised(choice) for choice in choices}
+        chances.append((normalised(answer) in distinct) / len(distinct))
+    return 100.0 * float(np.mean(chances))
