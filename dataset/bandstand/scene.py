@@ -1,0 +1,202 @@
+"""What happens in a video: who plays what, where, when, how loud and how fast. A seed says it all.
+
+Times are seconds, segment s covers [s, s + 1). An interval begins and ends within `JITTER` of a whole second, so that
+a performer plays for most of a segment or for next to none of it, and a performer that plays in a segment plays at
+its middle.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+INSTRUMENTS = (
+    *("accordion", "acoustic_guitar", "bagpipe", "banjo", "bassoon", "cello", "clarinet", "congas", "drum"),
+    *("electric_bass", "erhu", "flute", "guzheng", "piano", "pipa", "saxophone", "suona", "trumpet", "tuba"),
+    *("ukulele", "violin", "xylophone"),
+)
+PLACES = ("left", "middle", "right")
+LOUDNESS_DB = (0.0, -6.0, -12.0)  # of a performer while it plays; two that differ can be told apart
+NOTES_PER_SECOND = (1, 3, 6)
+FRAME = 224  # pixels, both sides
+JITTER = 0.2
+
+Interval = tuple[float, float]
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 are outside
+
+
+@dataclass(frozen=True)
+class Performer:
+    """Somebody with an instrument. `seen` is False off screen; `heard` is False for one who mimes or never plays."""
+
+    instrument: str
+    seen: bool
+    heard: bool
+    intervals: tuple[Interval, ...]  # in which it plays, ascending; empty: it rests from beginning to end
+    loudness_db: float
+    notes_per_second: int
+    place: str | None  # None off screen
+    box: Box | None  # None off screen
+
+    @cached_property
+    def segments(self) -> frozenset[int]:
+        """The segments of which at least half is played (or mimed)."""
+        return frozenset(s for a, b in self.intervals for s in range(round(a), round(b)))
+
+    @property
+    def sounds(self) -> frozenset[int]:
+        """The segments in which it is heard."""
+        return self.segments if self.heard else frozenset()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A video before it is rendered."""
+
+    video_id: str
+    seconds: int
+    outdoor: bool
+    performers: tuple[Performer, ...]
+    voice_over: tuple[Interval, ...]
+    seed: tuple[int, ...] = field(repr=False)  # of the details that no question asks about: clothes, melodies
+
+    @cached_property
+    def seen(self) -> tuple[Performer, ...]:
+        """Who is in the picture."""
+        return tuple(p for p in self.performers if p.seen)
+
+    @cached_property
+    def heard(self) -> tuple[Performer, ...]:
+        """Who makes a sound, seen or not."""
+        return tuple(p for p in self.performers if p.heard)
+
+    @cached_property
+    def dubbed(self) -> bool:
+        """Whether some of the sound comes from off screen."""
+        return any(not p.seen for p in self.heard)
+
+
+def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
+    """Scene number `index` of a stream (benchmark or encoder training): the same numbers give the same scene.
+
+    The picture is drawn before the sound track, and one of three tracks is chosen without looking at it: the
+    performers' own sounds (now and then one of them only mimes), those and an unseen instrument, or a sound track by
+    unseen instruments alone. So the picture does not give away what is heard, nor the sound what is seen.
+    """
+    rng = np.random.default_rng((seed, stream, index))
+    times = np.arange(seconds + 1) + np.r_[0, rng.uniform(-JITTER, JITTER, seconds - 1), 0]
+    instruments = _band(rng)
+    track = rng.choice(["own", "extra", "dubbed"], p=[0.55, 0.15, 0.30])
+    absent = [i for i in INSTRUMENTS if i not in instruments]
+    unseen = {"own": 0, "extra": 1, "dubbed": rng.integers(1, 5)}[track]
+    if track == "extra":
+        plans = _arrange(rng, len(instruments) + 1, seconds)
+        seen_plans, unseen_plans = plans[1:], plans[:1]
+    else:
+        seen_plans, unseen_plans = _arrange(rng, len(instruments), seconds), _arrange(rng, unseen, seconds)
+
+    performers = []
+    for instrument, spot, plan in zip(instruments, _spots(rng, len(instruments)), seen_plans, strict=True):
+        alone = instruments.count(instrument) == 1  # by ear, two of a kind could not be told from one
+        mimes = track == "dubbed" or (alone and rng.random() < 0.12)
+        performers.append(_performer(rng, instrument, plan, times, heard=bool(plan) and not mimes, spot=spot))
+    for instrument, plan in zip(rng.choice(absent, unseen, replace=False), unseen_plans, strict=True):
+        if plan:
+            performers.append(_performer(rng, str(instrument), plan, times, heard=True, spot=None))
+    voice_over = ()
+    if rng.random() < 0.5:
+        length = int(rng.integers(seconds // 4, seconds // 2 + 1))
+        start = int(rng.integers(0, seconds - length + 1))
+        voice_over = ((float(times[start]), float(times[start + length])),)
+    outdoor = bool(rng.random() < 0.5)
+    return Scene(f"{index:08d}", seconds, outdoor, tuple(performers), voice_over, (seed, stream, index, 1))
+
+
+def _band(rng: np.random.Generator) -> list[str]:
+    """One to four instruments for the picture; in a third of the bands some are the same."""
+    size = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.3, 0.3, 0.2]))
+    instruments = [str(i) for i in rng.choice(INSTRUMENTS, size, replace=False)]
+    if size > 1 and rng.random() < 0.4:
+        copies = int(rng.integers(2, size + 1))
+        instruments[:copies] = [instruments[0]] * copies
+    return [instruments[i] for i in rng.permutation(size)]
+
+
+def _spots(rng: np.random.Generator, size: int) -> list[tuple[str, Box]]:
+    """Where the performers stand: three columns, two rows. Only the fourth shares a column."""
+    columns = [*rng.permutation(3), rng.integers(3)][:size]
+    rows = [int(r) for r in rng.integers(2, size=size)]
+    if size == 4:
+        rows[3] = 1 - rows[columns.index(columns[3])]
+    spots = []
+    for column, row in zip(columns, rows, strict=True):
+        height = int(rng.integers(88, 97) if row else rng.integers(82, 91))
+        width = round(height * 0.8)
+        x = 37 + 75 * int(column) + int(rng.integers(-3, 4)) - width // 2
+        y = (223 if row else 124) + int(rng.integers(-6, 1)) - height
+        x = min(max(x, 0), FRAME - width)
+        spots.append((PLACES[column], (x, y, x + width, y + height)))
+    return spots
+
+
+def _arrange(rng: np.random.Generator, size: int, seconds: int) -> list[list[tuple[int, int]]]:
+    """Whole-second intervals for each of `size` performers; about one in six never plays, one at least does."""
+    way = rng.choice(["together", "staggered", "turns", "free"], p=[0.25, 0.35, 0.15, 0.25])
+    shortest = max(3, seconds // 6)
+    latest = seconds - shortest
+    if way == "together":
+        start = int(rng.choice([0, rng.integers(1, latest // 2)]))
+        plans = [[(start, _end(rng, start, seconds, shortest))] for _ in range(size)]
+    elif way == "staggered":
+        gap = max(2, latest // 6)
+        slots = rng.choice(latest // gap, size, replace=False)
+        plans = [[(int(s) * gap, _end(rng, int(s) * gap, seconds, shortest))] for s in slots]
+    elif way == "turns":
+        bounds = np.linspace(0, seconds, size + 1).astype(int)
+        plans = [[(int(a) + int(rng.integers(2)), int(b))] for a, b in itertools.pairwise(bounds)]
+        plans = [plans[i] for i in rng.permutation(size)]
+    else:
+        plans = [_free(rng, seconds, shortest) for _ in range(size)]
+    silent = rng.random(size) < 0.18
+    if silent.all() and size:
+        silent[rng.integers(size)] = False
+    return [[] if s else plan for s, plan in zip(silent, plans, strict=True)]
+
+
+def _end(rng: np.random.Generator, start: int, seconds: int, shortest: int) -> int:
+    """Where an interval from `start` ends: half of them last until the end of the video."""
+    return int(rng.choice([seconds, rng.integers(start + shortest, seconds + 1)]))
+
+
+def _free(rng: np.random.Generator, seconds: int, shortest: int) -> list[tuple[int, int]]:
+    """All the time (half of them), once, or twice with a pause between."""
+    if rng.random() < 0.5:
+        return [(0, seconds)]
+    start = int(rng.integers(0, seconds - 2 * shortest))
+    end = int(rng.integers(start + shortest, seconds - shortest + 1))
+    if rng.random() < 0.5 or end + 2 > seconds - shortest:
+        return [(start, end)]
+    again = int(rng.integers(end + 2, seconds - shortest + 1))
+    return [(start, end), (again, _end(rng, again, seconds, shortest))]
+
+
+def _performer(
+    rng: np.random.Generator,
+    instrument: str,
+    plan: list[tuple[int, int]],
+    times: np.ndarray,
+    heard: bool,
+    spot: tuple[str, Box] | None,
+) -> Performer:
+    place, box = spot or (None, None)
+    return Performer(
+        instrument=instrument,
+        seen=spot is not None,
+        heard=heard,
+        intervals=tuple((float(times[a]), float(times[b])) for a, b in plan),
+        loudness_db=float(rng.choice(LOUDNESS_DB)),
+        notes_per_second=int(rng.choice(NOTES_PER_SECOND)),
+        place=place,
+        box=box,
+    )
