@@ -1,0 +1,215 @@
+"""Read a video as its viewer saw and heard it: one frame and one second of sound for each second.
+
+Time 0 is where the container starts. Frame i is the one on the screen at i + 0.5 s, by timestamp: the last that
+began at or before that moment, so variable frame rates and late starts need no special care. Decoding is
+sequential: seeking to each second decodes more, since a web video's keyframes are seconds apart (measured in
+README.md). Only what a second needs is kept, and reading stops after the last of them.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+RATE = 16000  # Hz, of the audio returned
+JITTER = 0.1  # s; timestamps off by less are rounding, by more a gap
+SPACES = (1, 4, 7, 9)  # colour spaces that swscale knows, in FFmpeg's numbers: BT.709, FCC, 240M, BT.2020
+
+
+class MediaError(Exception):
+    """A file of which nothing can be used; the message is the reason."""
+
+
+class Frames(NamedTuple):
+    """What was on the screen."""
+
+    images: list  # one for each segment, as `prepare` returned them
+    own: int  # how many seconds the video has; the segments after them repeat the last frame
+    problem: str | None  # why decoding stumbled, if it did
+
+
+class Audio(NamedTuple):
+    """What was heard."""
+
+    samples: np.ndarray  # (segments * 16000,) float32: mono, 16 kHz, zeros where there is no sound
+    seconds: float  # where the media ends, picture or sound, at most `segments`
+    state: str  # "sound", "silent" (a stream of zeros) or "absent" (no stream)
+    problem: str | None  # why decoding stumbled, if it did
+
+
+def read_frames(
+    path: str | Path, segments: int, prepare: Callable[[np.ndarray], object] = lambda image: image
+) -> Frames:
+    """Read the frame in the middle of each of the first `segments` seconds of the default video stream.
+
+    `prepare` gets each chosen frame, upright (H, W, 3) uint8 RGB, and returns what to keep of it. Of a shorter video
+    the last second repeats. Raises `MediaError` where no frame can be decoded.
+    """
+    with _open(path) as container:
+        stream = container.streams.best("video")
+        if stream is None:
+            raise MediaError("no video stream")
+        decoder = _Decoder(container, stream, watch=container.streams.best("audio"))
+        images: list = []
+        held = time = shown = None  # the frame on the screen, when it came, what `prepare` made of it
+        for frame in decoder:
+            time = decoder.time(frame)
+            if time is None:
+                continue
+            while len(images) < segments and len(images) + 0.5 < time:  # before this frame comes, `held` is shown
+                shown = prepare(_upright_rgb(held or frame)) if shown is None else shown
+                images.append(shown)
+            if len(images) == segments:
+                return Frames(images, segments, decoder.problem)
+            held, shown, begin = frame, None, time
+        if held is None:
+            raise MediaError(f"no frame can be decoded ({decoder.problem or 'the video stream is empty'})")
+        end = begin + float(held.duration * stream.time_base if held.duration else 1 / (stream.average_rate or 25))
+        own = min(segments, max(1, len(images), math.ceil(end - 0.5)))
+        if len(images) < own:
+            images += [prepare(_upright_rgb(held)) if shown is None else shown] * (own - len(images))
+        images += images[-1:] * (segments - own)
+        return Frames(images, own, decoder.problem)
+
+
+def read_audio(path: str | Path, segments: int) -> Audio:
+    """Read the first `segments` seconds of the default audio stream: the channels' mean, at 16 kHz.
+
+    Sound lies where its timestamps say: a late start or a gap is silence. Raises `MediaError` where the file holds no
+    media, or an audio stream of which nothing can be decoded.
+    """
+    samples = np.zeros(segments * RATE, np.float32)
+    with _open(path) as container:
+        video, stream = container.streams.best("video"), container.streams.best("audio")
+        if not (video or stream):
+            raise MediaError("no video and no audio stream")
+        decoder = _Decoder(container, stream, watch=video)
+        runs: list[_Run] = []
+        for frame in decoder:
+            time = decoder.time(frame)
+            if time is not None and time >= segments:
+                break
+            if not runs or not runs[-1].continued_by(frame, time):
+                runs.append(_Run(time or 0.0, frame.sample_rate))
+            runs[-1].chunks.append(_mono(frame))
+        if stream and not runs and decoder.problem:
+            raise MediaError(f"no audio can be decoded ({decoder.problem})")
+        seconds = min(decoder.end, segments)
+        problem = decoder.problem
+    for run in runs:
+        begin, sound = round(run.start * RATE), run.resampled()
+        sound = sound[max(0, -begin) : max(0, len(samples) - begin)]
+        begin = max(0, begin)
+        samples[begin : begin + len(sound)] = sound
+    if stream is None:
+        state = "absent"
+    else:
+        state = "sound" if np.abs(samples).max(initial=0) >= 2**-15 else "silent"  # one step of 16-bit audio
+    return Audio(samples, seconds, state, problem)
+
+
+class _Decoder:
+    """The frames of one stream, decoded in order; errors are noted in `problem` and the rest goes on.
+
+    `end` is where the packets of this stream and of `watch`, which is not decoded, end, in seconds. With no stream to
+    decode it yields nothing and reads only as far as `end`.
+    """
+
+    def __init__(self, container, stream, watch=None):
+        self.container, self.stream, self.watch = container, stream, watch
+        self.origin = max(0, container.start_time or 0) / av.time_base  # what lies before 0 primes the decoder
+        self.end, self.problem = 0.0, None
+        if stream:
+            stream.codec_context.thread_count = 1  # videos run in parallel, which costs less than threads within one
+
+    def time(self, frame) -> float | None:
+        """When a frame is due, in seconds from the container's start; None where nothing says."""
+        stamp = frame.pts if frame.pts is not None else frame.dts
+        return None if stamp is None else float(stamp * self.stream.time_base) - self.origin
+
+    def __iter__(self) -> Iterator:
+        for packet in self._packets():
+            if packet.pts is not None:
+                self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin)
+            if packet.stream == self.stream:
+                yield from self._decode(packet)
+        if self.stream:
+            yield from self._decode(None)
+        promised = (self.container.duration or 0) / av.time_base
+        if self.end < promised - 1:  # a file that was cut ends without an error
+            self.problem = self.problem or f"ends at {self.end:.1f} of {promised:.1f} s"
+
+    def _packets(self) -> Iterator:
+        try:
+            for packet in self.container.demux([stream for stream in (self.stream, self.watch) if stream]):
+                if packet.size:  # the demuxer ends with empty packets
+                    yield packet
+        except av.FFmpegError as error:
+            self._note(error)
+
+    def _decode(self, packet) -> list:
+        try:
+            return self.stream.decode(packet)
+        except av.FFmpegError as error:
+            self._note(error)
+            return []
+
+    def _note(self, error) -> None:
+        self.problem = self.problem or f"{error.strerror} near {self.end:.1f} s"
+
+
+class _Run:
+    """Sound without a gap."""
+
+    def __init__(self, start: float, rate: int):
+        self.start, self.rate, self.chunks = start, rate, []
+
+    def continued_by(self, frame, time: float | None) -> bool:
+        end = self.start + sum(map(len, self.chunks)) / self.rate
+        return frame.sample_rate == self.rate and (time is None or abs(time - end) < JITTER)
+
+    def resampled(self) -> np.ndarray:
+        sound = np.concatenate(self.chunks)
+        if self.rate == RATE:
+            return sound
+        frame = av.AudioFrame.from_ndarray(sound[None], "flt", "mono")
+        frame.sample_rate = self.rate
+        resampler = av.AudioResampler("flt", "mono", RATE)
+        return np.concatenate([part.to_ndarray()[0] for part in resampler.resample(frame) + resampler.resample(None)])
+
+
+def _open(path: str | Path):
+    try:
+        return av.open(str(path))
+    except av.FFmpegError as error:
+        raise MediaError(f"cannot be opened ({error.strerror})") from error
+
+
+def _mono(frame) -> np.ndarray:
+    """An audio frame's channels averaged, float32 in [-1, 1]."""
+    x = frame.to_ndarray()  # (channels, samples), or (1, channels * samples) interleaved
+    if not frame.format.is_planar:
+        x = x.reshape(-1, len(frame.layout.channels)).T
+    if x.dtype == np.uint8:
+        x = x / 128.0 - 1.0
+    elif x.dtype.kind == "i":
+        x = x / -float(np.iinfo(x.dtype).min)
+    return x.mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _upright_rgb(frame) -> np.ndarray:
+    """A video frame as it is meant to be seen: (H, W, 3) uint8 RGB, its colours by its tags, turned upright."""
+    space = frame.colorspace if frame.colorspace in SPACES else Colorspace.ITU601
+    rgb = frame.to_ndarray(
+        format="rgb24",
+        src_colorspace=space,
+        src_color_range=frame.color_range,
+        # RGB has neither, but PyAV heeds the source's only where the destination's differ.
+        dst_colorspace=Colorspace.ITU709 if space != Colorspace.ITU709 else Colorspace.ITU601,
+        dst_color_range=ColorRange.JPEG,
+    )
+    return np.rot90(rgb, round(frame.rotation / 90))
