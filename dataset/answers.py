@@ -1,7 +1,6 @@
 """Answers as classes: the fixed 42 of MUSIC-AVQA, and a vocabulary gathered from AVQA's choices."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from utils.text import normalised
 
@@ -31,14 +30,15 @@ class AnswerVocabulary:
         return len(self.answers)
 
     def index(self, answer: str) -> int:
-        """The class of an answer, -1 if it is none (never index `answers` with that: it would give the last one)."""
+        """The class of an answer, -1 if it is none."""
         return self._index.get(normalised(answer), -1)
 
+    def words(self, classes: Iterable[int]) -> list[str]:
+        """The answer of each class; "", which is no answer, for -1."""
+        return [self.answers[i] if i >= 0 else "" for i in classes]
 
-def avqa_vocabulary(rows: Iterable[dict[str, Any]]) -> AnswerVocabulary:
-    """Every choice string of AVQA annotation rows (field `multi_choice`), in alphabetical order.
 
-    Sorted, so that the classes do not depend on the order of rows or files.
-    """
-    choices = (choice.strip() for row in rows for choice in row["multi_choice"])
-    return AnswerVocabulary(sorted(choices, key=normalised))
+def avqa_vocabulary(choices: Iterable[Iterable[str]]) -> AnswerVocabulary:
+    """Every choice offered by AVQA's questions, in alphabetical order, so that the order of rows changes no class."""
+    spellings = {choice for offered in choices for choice in offered}
+    return AnswerVocabulary(sorted(spellings, key=lambda choice: (normalised(choice), choice)))
