@@ -3,12 +3,19 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from dataset.config import DataConfig
 from nets.config import ModelConfig
 from utils.cli import Parser
 from utils.errors import UserError
+
+MAY_CHANGE = {
+    *("out", "data.features", "data.layout", "data.residency", "data.workers", "data.test"),
+    *("train.device", "train.epochs"),
+}
+"""Options that a resumed run may change: where things are, and how long to go on."""
 
 
 @dataclass
@@ -45,8 +52,8 @@ class TrainConfig:
 class Config:
     """The whole run."""
 
-    run: str = "runs/tspm"
-    """Folder that the run writes: config, metrics, checkpoints, and what test.py makes of them."""
+    out: str = "runs/tspm"
+    """Run folder, which receives: config, metrics, checkpoints, and what test.py makes of them."""
     data: DataConfig = field(default_factory=DataConfig)
     """Annotations, prompts and features."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -92,9 +99,27 @@ def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     return _build(parser, parser.parse_args(_files_first(overrides), namespace=base))[0]
 
 
+def require_same_training(config: Config, stored: dict[str, Any], path: Path) -> None:
+    """Raise `UserError` naming the first option by which `config` would train otherwise than the run at `path`."""
+    ours, theirs = _flat(config.to_dict()), _flat(stored)
+    for name in ours:
+        if name not in MAY_CHANGE and ours[name] != theirs.get(name):
+            raise UserError(
+                f"{path}: {name} is {theirs.get(name)!r} there, but {ours[name]!r} now; "
+                "resume with the options of the run, or start another with --out"
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
 def _build(parser: Parser, namespace: Any) -> tuple[Config, Any]:
     built = parser.instantiate(namespace)
-    return Config(built.run, built.data, built.model, built.train), namespace
+    return Config(built.out, built.data, built.model, built.train), namespace
 
 
 def _files_first(arguments: Sequence[str]) -> list[str]:

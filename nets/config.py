@@ -18,6 +18,12 @@ class FeatureSizes(NamedTuple):
     token: int  # width
     text: int  # width
 
+    @classmethod
+    def of(cls, segments: int, shapes: dict[str, tuple[int, ...]], text: int) -> "FeatureSizes":
+        """Sizes from one video's shape of each kind that is read: audio (T, Da), frame (T, Df), token (T, M, Dt)."""
+        shapes = {"audio": (0,), "frame": (0,), "token": (0, 0)} | shapes
+        return cls(segments, shapes["audio"][-1], shapes["frame"][-1], *shapes["token"][-2:], text)
+
 
 @dataclass
 class ModelConfig:

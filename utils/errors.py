@@ -8,8 +8,12 @@ class UserError(ValueError):
     """Input that its owner can mend: the message names the file, field or cell and the remedy in a line or two."""
 
 
+class Interrupted(Exception):
+    """The user asked to stop, and what was computed is saved: the message says where and how to go on."""
+
+
 def command(main):
-    """Decorate a script's `main`: a `UserError` becomes one line on stderr and exit status 2."""
+    """Decorate a script's `main`: a `UserError` becomes a line on stderr and exit status 2, `Interrupted` 130."""
 
     @functools.wraps(main)
     def run(*args, **kwargs):
@@ -18,5 +22,8 @@ def command(main):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except Interrupted as interrupted:
+            print(f"interrupted: {interrupted}", file=sys.stderr)
+            sys.exit(130)
 
     return run

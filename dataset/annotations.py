@@ -1,0 +1,84 @@
+"""An annotation file becomes a table of questions; what is wrong with single rows is collected, never fatal."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dataset import avqa, music_avqa
+from dataset.text_prompt import ANY, PromptTable, question_text
+from utils.errors import UserError
+from utils.files import read_json
+
+READERS = {"music_avqa": music_avqa.read_row, "avqa": avqa.read_row}
+
+
+class Annotations(NamedTuple):
+    """The questions of one file.
+
+    questions: a row each, with the columns question_id, video_id, modality, type, template, question, prompt, answer
+        (strings) and, for AVQA, choices (list of 4 strings)
+    faults: a line for each row that was left out, naming file, row and field
+    """
+
+    questions: pd.DataFrame
+    faults: list[str]
+
+    @property
+    def fallbacks(self) -> int:
+        """How many questions took the prompt of the sheet's `*` row."""
+        return int((self.questions["template"] == ANY).sum())
+
+
+def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> Annotations:
+    """Read a file of `dataset` ("music_avqa" or "avqa"), with the prompt of each question.
+
+    Rows that are malformed are left out and listed. Raises `UserError` for a file that is no list of rows or that
+    holds no usable one, and for templates that `prompts` does not serve.
+    """
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
+    questions, faults, unserved, seen = [], [], Counter(), {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            if not isinstance(row, dict):
+                raise UserError(f"must be an object, is {row!r}")
+            template, values = question_text(row)
+            if not prompts.serves(template):
+                unserved[template] += 1
+                continue
+            filled = prompts.fill(template, values)
+            fields = READERS[dataset](row)
+            fields["question_id"] = name = _question_id(fields["question_id"], number)
+            if seen.setdefault(name, number) != number:
+                raise UserError(f"question_id {name} already stands in row {seen[name]}")
+        except UserError as error:
+            faults.append(f"{path}, row {number}: {error}")
+            continue
+        questions.append(fields | filled._asdict())
+    if unserved:
+        listed = ", ".join(f"{template!r} ({count} questions)" for template, count in unserved.most_common(5))
+        raise UserError(
+            f"{prompts.source}: no row for {len(unserved)} templates of {path}: {listed}; add rows for them"
+        )
+    if not questions:
+        raise UserError(f"{path}: holds no usable question ({len(rows)} rows{''.join(f'; {f}' for f in faults[:1])})")
+    return Annotations(pd.DataFrame(questions), faults)
+
+
+def describe(faults: list[str], examples: int = 3) -> str:
+    """The number of rows that were left out, and the first few reasons, a line each."""
+    return "\n  ".join([f"{len(faults)} rows left out:", *faults[:examples]])
+
+
+def _question_id(held: Any, number: int) -> str:
+    """An id as a string: 12, 12.0 and "12" are one; a row without one is called by its place in the file."""
+    if held is None:
+        return f"row-{number}"
+    if isinstance(held, float) and held.is_integer():
+        held = int(held)
+    if not isinstance(held, int | str) or isinstance(held, bool) or not str(held).strip():
+        raise UserError(f"the question's id must be a number or a string, is {held!r}")
+    return str(held).strip()

@@ -1,0 +1,36 @@
+"""Rows of AVQA's annotation files (Yang et al., ACM MM 2022): a choice among four."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from utils.errors import UserError
+from utils.text import normalised
+
+CHOICES = 4
+
+
+def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of one row beside the question's text; `answer` may be an index into the choices or a string.
+
+    Raises `UserError` naming the field that is wrong, also where the answer is not among the choices.
+    """
+    choices = row.get("multi_choice")
+    if not isinstance(choices, list) or len(choices) != CHOICES or not all(isinstance(c, str) for c in choices):
+        raise UserError(f"field 'multi_choice' must be a list of {CHOICES} strings, is {choices!r}")
+    for field in ("video_name", "question_type", "question_relation"):
+        if not isinstance(row.get(field), str) or not row[field].strip():
+            raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
+    choices = [choice.strip() for choice in choices]
+    answer = row.get("answer")
+    if isinstance(answer, int) and 0 <= answer < CHOICES:
+        answer = choices[answer]
+    if not isinstance(answer, str) or normalised(answer) not in map(normalised, choices):
+        raise UserError(f"field 'answer' is {answer!r}, which is not among the choices {choices}")
+    return {
+        "question_id": row.get("id"),
+        "video_id": row["video_name"].strip().removesuffix(".mp4"),
+        "modality": row["question_relation"].strip(),
+        "type": row["question_type"].strip(),
+        "answer": answer.strip(),
+        "choices": choices,
+    }

@@ -1,0 +1,125 @@
+"""Everything a run reads: questions, prompts, answers and features, checked before the first step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dataset.annotations import describe, read_annotations
+from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary, avqa_vocabulary
+from dataset.config import DataConfig
+from dataset.features import FeatureStore, describe_faults, open_features
+from dataset.text_prompt import PromptTable
+from utils.errors import UserError
+
+
+@dataclass
+class Split:
+    """The questions of one annotation file as indices; Q questions."""
+
+    questions: pd.DataFrame
+    video: np.ndarray  # (Q,) rows of Data.videos
+    question: np.ndarray  # (Q,) rows of Data.text
+    prompt: np.ndarray  # (Q,) rows of Data.text
+    answer: np.ndarray  # (Q,) classes, -1 where the vocabulary has not the answer: no prediction is right
+    choices: np.ndarray | None  # (Q, 4) classes offered, -1 where the vocabulary has not the choice; None: all classes
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+
+@dataclass
+class Data:
+    """Splits, and the features that they draw from; V videos, N sentences."""
+
+    splits: dict[str, Split]
+    vocabulary: AnswerVocabulary
+    store: FeatureStore
+    videos: list[str]
+    text: np.ndarray  # (N, Dq) features of the sentences in use
+    notes: list[str]  # what was left out, and why
+
+
+def open_data(
+    config: DataConfig, kinds: tuple[str, ...], splits: Sequence[str], answers: Sequence[str] | None = None
+) -> Data:
+    """Open the given splits ("train", "val", "test") and check every feature of the given kinds that they need.
+
+    `answers` is the vocabulary of a stored run; without it MUSIC-AVQA's 42, or for AVQA every choice of the splits.
+    Raises `UserError` for anything that would stop a run later.
+    """
+    notes = []
+    prompts = PromptTable.read(config.prompts, config.sheet)
+    tables = {}
+    for split in splits:
+        tables[split], faults = annotations = read_annotations(getattr(config, split), config.dataset, prompts)
+        if faults:
+            notes.append(f"{split}: {describe(faults)}")
+        if annotations.fallbacks:
+            notes.append(f"{split}: {annotations.fallbacks} of {len(tables[split])} questions took the prompt of row *")
+
+    vocabulary = AnswerVocabulary(answers or _answers(config.dataset, tables))
+    if "train" in tables:
+        tables["train"] = _known_answers(tables["train"], vocabulary, notes)
+
+    store = open_features(config.features, config.layout, kinds, config.segments, config.tokens)
+    videos = sorted(set().union(*(table["video_id"] for table in tables.values())))
+    faults = store.verify(videos)
+    if faults:
+        if config.missing == "error":
+            raise UserError(
+                f"{config.features}: {len(faults)} of {len(videos)} videos lack whole features\n"
+                f"{describe_faults(faults)}\nextract them again, or leave their questions out with --data.missing skip"
+            )
+        videos = [video for video in videos if video not in faults]
+        for split, table in tables.items():
+            tables[split] = kept = table[~table["video_id"].isin(faults)].reset_index(drop=True)
+            notes.append(f"{split}: {len(table) - len(kept)} questions left out, their videos lack whole features")
+            if kept.empty:
+                raise UserError(f"{config.features}: no video of {getattr(config, split)} has whole features")
+        notes.append(describe_faults(faults))
+
+    everything = pd.concat(tables.values())
+    text = store.read_text(*(list(everything[column]) for column in ("question_id", "question", "prompt")))
+    row = {video: i for i, video in enumerate(videos)}
+    made, end = {}, 0
+    for split, table in tables.items():
+        begin, end = end, end + len(table)
+        question = text.question[begin:end]
+        prompt = text.prompt[begin:end] if config.query == "prompt" else question  # w/ QPrompt of Table 3
+        answer, choices = _classes(table, vocabulary)
+        made[split] = Split(table, table["video_id"].map(row).to_numpy(), question, prompt, answer, choices)
+        if unknown := int((answer < 0).sum()):
+            first = table["answer"][answer < 0].iloc[0]
+            notes.append(
+                f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
+            )
+    return Data(made, vocabulary, store, videos, text.bank, notes)
+
+
+def _answers(dataset: str, tables: dict[str, pd.DataFrame]) -> Sequence[str]:
+    if dataset == "music_avqa":
+        return MUSIC_AVQA_ANSWERS
+    return avqa_vocabulary(pd.concat(tables.values())["choices"]).answers
+
+
+def _known_answers(train: pd.DataFrame, vocabulary: AnswerVocabulary, notes: list[str]) -> pd.DataFrame:
+    """The training questions without those whose answer is no class: there is nothing to learn from them."""
+    known = np.array([vocabulary.index(answer) >= 0 for answer in train["answer"]])
+    if not known.all():
+        examples = train[~known].head(3)
+        listed = ", ".join(
+            f"question {i}: {a!r}" for i, a in zip(examples["question_id"], examples["answer"], strict=True)
+        )
+        notes.append(f"train: {(~known).sum()} questions left out, their answers are outside the vocabulary ({listed})")
+    if not known.any():
+        raise UserError(f"no training question has an answer of the vocabulary ({len(vocabulary)} answers)")
+    return train[known].reset_index(drop=True)
+
+
+def _classes(table: pd.DataFrame, vocabulary: AnswerVocabulary) -> tuple[np.ndarray, np.ndarray | None]:
+    answer = np.array([vocabulary.index(answer) for answer in table["answer"]])
+    if "choices" not in table:
+        return answer, None
+    return answer, np.array([[vocabulary.index(choice) for choice in offered] for offered in table["choices"]])

@@ -1,0 +1,167 @@
+"""Train TSPM: python train.py --config configs/bandstand.yaml; on four GPUs: torchrun --nproc-per-node 4 train.py ...
+
+The run folder receives config.yaml, metrics.jsonl, TensorBoard events, last.pt and best.pt. After Ctrl-C, a crash or a
+kill, --resume goes on from last.pt to the very numbers of a run that was never interrupted.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import StepLR
+from tqdm import tqdm
+
+from configs import schema
+from dataset.data import open_data
+from dataset.loader import Loader, epoch_order
+from nets.config import FeatureSizes
+from nets.tspm import build_model
+from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from utils.cli import Parser
+from utils.errors import Interrupted, UserError, command
+from utils.evaluation import in_order, predict
+from utils.files import write_bytes
+from utils.metrics import accuracy_row, judge
+from utils.run_log import RunLog
+from utils.runtime import Interrupt, Runtime, autocast, seed, start
+
+LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
+
+
+def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
+    """Train by `config`, from the beginning or from where the run folder's last.pt left off."""
+    options, folder = config.train, Path(config.out)
+    last = _last_checkpoint(config, resume)
+    with runtime.main_first():
+        data = open_data(config.data, config.model.kinds, ("train", "val"))
+    loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
+    sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
+    questions, validation = data.splits["train"], data.splits["val"]
+
+    seed(options.seed)
+    model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr)
+    scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
+    at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
+    if last:
+        load_weights(model, last["model"], folder / "last.pt")
+        optimizer.load_state_dict(last["optimizer"])
+        scheduler.load_state_dict(last["scheduler"])
+        at = last["at"]
+    network = DistributedDataParallel(model) if runtime.world > 1 else model
+
+    def save(name: str) -> None:
+        if runtime.is_main:
+            described = {"config": config.to_dict(), "sizes": sizes._asdict(), "manifests": data.store.manifests}
+            described |= {"answers": list(data.vocabulary.answers), "model": model.state_dict(), "at": at}
+            resumable = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+            save_checkpoint(folder / name, described | resumable)
+
+    interrupt = Interrupt()
+    log = None
+    if runtime.is_main:
+        _announce(config, data.notes, loader.residency, model, at)
+        write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        log = RunLog(folder, at["epoch"])
+
+    for epoch in range(at["epoch"], options.epochs):
+        began = time.perf_counter()
+        order = epoch_order(len(questions), options.batch_size, options.seed, epoch)
+        mine = (rows[runtime.rank :: runtime.world] for rows in order[at["step"] :])
+        loss_sum = torch.tensor(at["loss"] if runtime.is_main else 0.0, dtype=torch.float64, device=runtime.device)
+        unseen = []  # (loss, rows) of the steps since the last look
+        bar = tqdm(total=len(order), initial=at["step"], desc=f"epoch {epoch + 1}", leave=False, disable=log is None)
+        network.train()
+        for step, batch in enumerate(loader.batches(questions, mine), start=at["step"]):
+            seed(options.seed, epoch * len(order) + step, runtime.rank)
+            with autocast(runtime.device, options.precision):
+                logits = network(**batch.inputs).logits  # (B, C)
+            loss = F.cross_entropy(logits.float(), batch.answer, reduction="sum")
+            optimizer.zero_grad()
+            (loss * runtime.world / len(order[step])).backward()  # DDP averages over the processes
+            optimizer.step()
+
+            loss_sum += loss.detach()
+            unseen.append((loss.detach(), batch.rows))
+            bar.update()
+            at |= {"epoch": epoch, "step": step + 1}
+            if len(unseen) == LOOK_EVERY or step + 1 == len(order):
+                _require_finite(unseen, questions.questions["question_id"])
+                unseen.clear()
+            if runtime.any(interrupt.asked):
+                at["loss"] = runtime.sum(loss_sum).item()
+                save("last.pt")
+                raise Interrupted(f"epoch {epoch + 1}, step {step + 1} saved to {folder / 'last.pt'}; --resume goes on")
+        bar.close()
+        train_loss = runtime.sum(loss_sum).item() / len(questions)
+        train_seconds = time.perf_counter() - began
+        scheduler.step()
+
+        shares = in_order(len(validation), options.batch_size, runtime)
+        classes = predict(model, loader.batches(validation, shares), len(validation), options.precision, runtime)
+        accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)))
+        at |= {"epoch": epoch + 1, "step": 0, "loss": 0.0}
+        if accuracy["All"] > at["best"]:
+            at |= {"best": accuracy["All"], "best_epoch": epoch + 1}
+            save("best.pt")
+        if log:
+            log.write(epoch + 1, {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds})
+            print(f"epoch {epoch + 1:3}  loss {train_loss:.4f}  val {accuracy['All']:.2f} %  {train_seconds:.0f} s")
+        save("last.pt")
+    if log:
+        print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
+
+
+def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:
+    """The checkpoint to go on from, if there is one. Raises `UserError` where it belongs to another configuration."""
+    path = Path(config.out) / "last.pt"
+    if not path.exists():
+        return None
+    if not resume:
+        raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
+    last = load_checkpoint(path)
+    schema.require_same_training(config, last["config"], path)
+    return last
+
+
+def _announce(config: schema.Config, notes: list[str], residency: str, model: nn.Module, at: dict[str, Any]) -> None:
+    """Print what will run: the resolved options, what the data lack, and the size of the model."""
+    print(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    for note in notes:
+        print(note)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters()) - trained
+    print(f"{trained:,} trained parameters, {frozen:,} frozen; features in {residency}")
+    if at["epoch"] or at["step"]:
+        print(f"resuming after epoch {at['epoch']}, step {at['step']}")
+
+
+def _require_finite(steps: list[tuple[Tensor, np.ndarray]], ids: pd.Series) -> None:
+    """Raise `UserError` with the questions of the first step whose loss is not finite."""
+    finite = torch.stack([loss for loss, _ in steps]).isfinite().tolist()
+    if not all(finite):
+        rows = steps[finite.index(False)][1]
+        raise UserError(f"the loss is not finite; the batch held the questions {', '.join(ids.iloc[rows])}")
+
+
+@command
+def main() -> None:
+    """Read the command line and train."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last.pt, if there is one")
+    schema.add_config(parser)
+    config, options = schema.parse(parser, sys.argv[1:])
+    with start(config.train.device, config.train.precision) as runtime:
+        train(config, options.resume, runtime)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Checkpoints: a file that is whole or absent, and an error in words where it does not fit."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.errors import UserError
+from utils.files import write_bytes
+
+
+def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
+    """Write `state` atomically. Raises `UserError` where the disk is full; the checkpoint before stays."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU without running any code in it. Raises `UserError` where it is not whole."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file
+        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Load `weights` strictly. Raises `UserError` naming the first key that is missing, unknown or of another shape."""
+    wanted = model.state_dict()
+    for key in wanted.keys() | weights.keys():
+        ours, theirs = (tuple(state[key].shape) if key in state else None for state in (wanted, weights))
+        if ours != theirs:
+            raise UserError(
+                f"{path}: {key} has shape {theirs} there and {ours} in this model; "
+                "the options under `model`, the features or the answers differ from the run's"
+            )
+    model.load_state_dict(weights)

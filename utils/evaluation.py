@@ -1,0 +1,39 @@
+"""Answers of a trained model to the questions of a split."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.runtime import Runtime, autocast
+
+
+def choose(logits: Tensor, choices: Tensor | None) -> Tensor:
+    """The predicted class (B,): the best of all (B, C), or of the choices offered (B, 4).
+
+    A choice of -1 is no class of the model and never the best, unless all four are.
+    """
+    if choices is None:
+        return logits.argmax(dim=-1)
+    offered = logits.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, -torch.inf)
+    return choices.gather(1, offered.argmax(dim=-1, keepdim=True))[:, 0]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision: str, runtime: Runtime) -> np.ndarray:
+    """Predicted class (Q,) of each question of a split; every process gives its own batches and gets all answers."""
+    model.eval()
+    predicted = torch.zeros(questions, dtype=torch.long, device=runtime.device)
+    for batch in batches:
+        with autocast(runtime.device, precision):
+            logits = model(**batch.inputs).logits
+        predicted[torch.from_numpy(batch.rows).to(runtime.device)] = choose(logits.float(), batch.choices)
+    return runtime.sum(predicted).cpu().numpy()
+
+
+def in_order(questions: int, batch_size: int, runtime: Runtime) -> list[np.ndarray]:
+    """This process's share of a split's rows, in batches."""
+    rows = np.arange(questions)[runtime.rank :: runtime.world]
+    return np.split(rows, range(batch_size, len(rows), batch_size))

@@ -1,0 +1,106 @@
+"""Processes, device, precision and seeds."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """This process among `world`, and the device that it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and prints."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process. Every process must call it, and all get the same answer."""
+        if self.world == 1:
+            return flag
+        held = torch.tensor(int(flag))
+        dist.all_reduce(held, dist.ReduceOp.MAX)
+        return bool(held)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum of `x` over the processes."""
+        if self.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Let the main process do the block before the others, which then find what it has left on disk."""
+        if self.world > 1 and not self.is_main:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.world > 1 and self.is_main:
+                dist.barrier()
+
+
+@contextlib.contextmanager
+def start(device: str, precision: str) -> Iterator[Runtime]:
+    """Set the device and precision, and join the other processes where `torchrun` started several.
+
+    Raises `UserError` where a GPU is asked for and none can be used.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    if device == "cuda":
+        if local >= torch.cuda.device_count():
+            raise UserError(
+                f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}"
+            )
+        torch.cuda.set_device(local)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    if world > 1:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    try:
+        yield Runtime(torch.device(device, local) if device == "cuda" else torch.device("cpu"), rank, world)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The block in which matrix products run in bfloat16, if `precision` says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def seed(*numbers: int) -> None:
+    """Seed torch's generators by a tuple, such as (seed, step, rank): equal tuples draw equal numbers."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+
+
+class Interrupt:
+    """The first Ctrl-C or SIGTERM asks the loop to save and stop; a second one stops at once."""
+
+    def __init__(self):
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
