@@ -102,16 +102,16 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 10_000, seed: int
 
     Returns a table indexed by column: n, a and b (accuracy, %), difference (b - a, percentage points) and the limits
     low and high of its 95 % percentile interval, from resamples of the videos that hold both predictions of each
-    question together. Raises `UserError` unless both answer the same questions with the same annotated answers.
+    question together. Videos and types are those of `a`. Raises `UserError` unless both answer the same questions with
+    the same annotated answers.
     """
     _require_same_questions(a, b)
-    a = a.set_index("question_id").loc[b["question_id"]].reset_index()
+    b = a.assign(correct=b.set_index("question_id")["correct"].loc[a["question_id"]].to_numpy())
     masks = column_masks(a)
     gain = b["correct"].to_numpy().astype(int) - a["correct"].to_numpy().astype(int)
     low, high = _interval(a["video_id"], gain, masks, resamples, seed)
-    table = pd.DataFrame({"n": {column: int(mask.sum()) for column, mask in masks.items()}})
-    rows = accuracy_row(a), accuracy_row(b)
-    table["a"], table["b"] = (pd.Series(row) for row in rows)
+    counts = {column: int(mask.sum()) for column, mask in masks.items()}
+    table = pd.DataFrame({"n": counts, "a": accuracy_row(a), "b": accuracy_row(b)})
     return table.assign(difference=table["b"] - table["a"], low=low, high=high)
 
 

@@ -104,9 +104,8 @@ def accuracy_bars(predictions: pd.DataFrame, path: str | Path, paper: Mapping[st
     low, high = np.array([intervals[column] for column in places]).T
     colours = [BLUE if column in averages else PALE_BLUE for column in places]
     axes.bar(x, height, width=0.8, color=colours)
-    whiskers = axes.errorbar(
-        x, height, (height - low, high - height), fmt="none", ecolor="black", elinewidth=1, capsize=3
-    )
+    reach = height - low, high - height
+    whiskers = axes.errorbar(x, height, reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     whiskers.set_label("this run, 95 % interval over videos")
     if paper:
         known = [column for column in places if column in paper]
