@@ -4,7 +4,6 @@ Figures are drawn on their own Agg canvas, without pyplot: nothing global, no di
 """
 
 import io
-import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +80,8 @@ def _answers_to_show(answer: pd.Series, prediction: pd.Series, largest: int) -> 
 
 
 def _label(answer: str) -> str:
-    return textwrap.shorten(answer.replace("_", " "), 24, placeholder="…") or "(none)"
+    words = answer.replace("_", " ") or "(none)"
+    return words if len(words) <= 24 else words[:23] + "…"
 
 
 def accuracy_bars(predictions: pd.DataFrame, path: str | Path, paper: Mapping[str, float] | None = None) -> None:
