@@ -12,7 +12,7 @@ from utils.cli import Parser
 from utils.errors import UserError
 
 MAY_CHANGE = {
-    *("out", "data.features", "data.layout", "data.residency", "data.workers", "data.test"),
+    *("out", "data.features", "data.layout", "data.residency", "data.workers", "data.test", "data.truth"),
     *("train.device", "train.epochs"),
 }
 """Options that a resumed run may change: where things are, and how long to go on."""

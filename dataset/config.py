@@ -24,6 +24,8 @@ class DataConfig:
     """Sheet of that file."""
     query: Literal["prompt", "question"] = "prompt"
     """What the temporal selection asks with: the prompt (TPC), or the question itself (w/ QPrompt of Table 3)."""
+    truth: str | None = None
+    """Folder of truth files, which generated benchmarks have: where and when the answers are. Null if there is none."""
     features: str = "data/music_avqa/features"
     """Folder of the feature kinds: vggish, clip_frame, clip_token_<tokens>, text."""
     layout: Literal["files", "packed", "public"] = "files"

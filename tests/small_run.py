@@ -25,7 +25,11 @@ TEMPLATES = [  # one of each of MUSIC-AVQA's nine types
     (["Audio-Visual", "Existential"], "Is there a voiceover?", []),
     (["Audio-Visual", "Counting"], "How many sounding <Object> in the video？", ["erhu"]),
     (["Audio-Visual", "Location"], "Where is the <LL> instrument?", ["loudest"]),
-    (["Audio-Visual", "Comparative"], "Is the instrument on the <LR> louder than the instrument on the <LR>?", ["left", "right"]),
+    (
+        ["Audio-Visual", "Comparative"],
+        "Is the instrument on the <LR> louder than the instrument on the <LR>?",
+        ["left", "right"],
+    ),
     (["Audio-Visual", "Temporal"], "Which <Object> makes the sound <FL>?", ["drum", "last"]),
 ]
 
@@ -48,7 +52,9 @@ def music_rows(videos: list[str], first_id: int = 1) -> list[dict]:
     ]
 
 
-def make_data(root: Path, videos: int = 10, segments: int = 6, tokens: int = 4, widths: dict[str, int] | None = None) -> Path:
+def make_data(
+    root: Path, videos: int = 10, segments: int = 6, tokens: int = 4, widths: dict[str, int] | None = None
+) -> Path:
     """Write annotations, features and `small.yaml` below `root`; returns the YAML's path.
 
     90 questions of 10 videos: 64 or so train, and the last three videos are validation and test.
@@ -60,7 +66,9 @@ def make_data(root: Path, videos: int = 10, segments: int = 6, tokens: int = 4, 
         write_json(root / f"{split}.json", [row for row in rows if row["video_id"] in chosen])
     table = PromptTable.read(ROOT / "dataset/TextPrompt.xlsx", "MUSIC-AVQA")
     filled = [table.fill(*question_text(row)) for row in rows]
-    write_features(root / "features", names, [s for f in filled for s in (f.question, f.prompt)], segments, tokens, widths)
+    write_features(
+        root / "features", names, [s for f in filled for s in (f.question, f.prompt)], segments, tokens, widths
+    )
     options = {
         "data": {split: str(root / f"{split}.json") for split in splits}
         | {"features": str(root / "features"), "segments": segments},
@@ -79,7 +87,7 @@ def run(*command: str | Path, processes: int = 1, expect: int = 0, **popen) -> s
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launcher, *map(str, command)], cwd=ROOT, env=environment, text=True,
+        [*launcher, *map(str, command)], check=False, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, **popen,
     )  # fmt: skip
     assert done.returncode == expect, done.stdout

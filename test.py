@@ -1,0 +1,149 @@
+"""Score a trained model, or predictions made elsewhere, by the rows of Table 1.
+
+    python test.py --run runs/bandstand                       the best checkpoint of a run, on its test split
+    python test.py --checkpoint FILE --data.features DIR      any option of the stored configuration may be overridden
+    python test.py --predictions FILE                         our CSV; needs neither features nor weights
+    python test.py --predictions FILE --annotations test.json the public format: indices, joined with the annotation
+    python test.py --predictions FILE --compare OTHER         what OTHER gains, with its 95 % interval over videos
+
+Writes predictions.csv, metrics.json, confusion.png and accuracy.png.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from configs import schema
+from configs.schema import Config
+from dataset.annotations import read_annotations
+from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.config import DataConfig
+from dataset.data import Data, open_data
+from dataset.loader import Loader
+from dataset.text_prompt import PromptTable
+from nets.config import FeatureSizes
+from nets.tspm import build_model
+from utils.checkpoint import load_checkpoint, load_weights
+from utils.errors import UserError, command
+from utils.evaluation import in_order, predict
+from utils.files import write_json
+from utils.manifest import compare_manifests
+from utils.metrics import accuracy_row, bootstrap_interval, compare, is_music_avqa, judge, most_frequent, random_choice
+from utils.paper import TABLE1, format_table1, format_table7
+from utils.plots import accuracy_bars, confusion_matrix
+from utils.predictions import read_predictions, write_predictions
+from utils.runtime import start
+
+PAPER_QUESTIONS = 9129  # of MUSIC-AVQA's test split, by question
+
+
+def test_checkpoint(path: Path, split: str, overrides: list[str]) -> tuple[pd.DataFrame, Config]:
+    """Answer a split with a stored model, and print what simple baselines reach on it."""
+    stored = load_checkpoint(path)
+    config = schema.from_dict(stored["config"], overrides)
+    with start(config.train.device, config.train.precision) as runtime:
+        data = open_data(config.data, config.model.kinds, [split], stored["answers"])
+        for note in data.notes:
+            print(note)
+        sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
+        _require_same_features(stored, sizes, data, config.data)
+        model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
+        load_weights(model, stored["model"], path)
+        loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
+        asked = data.splits[split]
+        batches = loader.batches(asked, in_order(len(asked), config.train.batch_size, runtime))
+        classes = predict(model, batches, len(asked), config.train.precision, runtime)
+    _print_baselines(asked.questions, config.data)
+    return judge(asked.questions, data.vocabulary.words(classes)), config
+
+
+def _require_same_features(stored: dict, sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
+    """Raise `UserError` where the features are of other sizes or another encoder than those the model learned from."""
+    for name, size in sizes._asdict().items():
+        if size != stored["sizes"][name]:
+            raise UserError(
+                f"{config.features}: {name} is {size}, but the run was trained with {stored['sizes'][name]}"
+            )
+    for kind in stored["manifests"].keys() & data.store.manifests.keys():
+        where = f"{config.features} ({kind})"
+        compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind])
+
+
+def _print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
+    """Print what answers without looking reach: the most frequent of the training questions, and chance."""
+    if "choices" in questions:
+        print(f"random choice among the four: {random_choice(questions):.2f} %")
+    if not Path(config.train).exists():
+        print(f"most frequent answer: not known, {config.train} is not at hand")
+        return
+    train = read_annotations(config.train, config.dataset, PromptTable.read(config.prompts, config.sheet)).questions
+    for name, by in (("most frequent answer", []), ("most frequent answer of each template", ["template"])):
+        print(f"{name}: {accuracy_row(most_frequent(train, questions, by))['All']:.2f} %")
+
+
+def read_scored(path: str, annotations: str | None) -> pd.DataFrame:
+    """Read a predictions file of either format; the public one needs MUSIC-AVQA's annotation file."""
+    questions = None
+    if annotations:
+        prompts = PromptTable.read(DataConfig.prompts, DataConfig.sheet)
+        questions = read_annotations(annotations, "music_avqa", prompts).questions
+    return read_predictions(path, questions, MUSIC_AVQA_ANSWERS)
+
+
+def report(predictions: pd.DataFrame, name: str, beside_paper: bool, out: Path) -> None:
+    """Print the row of Table 1 (AVQA: Table 7), and write predictions, metrics and pictures into `out`."""
+    row, interval = accuracy_row(predictions), bootstrap_interval(predictions)
+    music = is_music_avqa(predictions)
+    print((format_table1 if music else format_table7)({name: row}, beside_paper))
+    low, high = interval["All"]
+    print(
+        f"\n{len(predictions)} questions, {row['All']:.2f} % correct, 95 % interval over videos {low:.2f} to {high:.2f}"
+    )
+    if music and beside_paper and len(predictions) != PAPER_QUESTIONS:
+        print(f"The paper's rows are for {PAPER_QUESTIONS} questions; these are {len(predictions)}.")
+    write_predictions(out / "predictions.csv", predictions)
+    write_json(out / "metrics.json", {"questions": len(predictions), "accuracy": row, "interval95": interval})
+    confusion_matrix(predictions, out / "confusion.png")
+    accuracy_bars(predictions, out / "accuracy.png", TABLE1["TSPM"] if music and beside_paper else None)
+    print(
+        "wrote",
+        ", ".join(str(out / file) for file in ("predictions.csv", "metrics.json", "confusion.png", "accuracy.png")),
+    )
+
+
+@command
+def main() -> None:
+    """Read the command line, score, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", help="run folder of train.py; its best.pt is tested")
+    what.add_argument("--checkpoint", help="a checkpoint file")
+    what.add_argument("--predictions", help="a predictions file, ours or in the public format")
+    parser.add_argument("--annotations", help="annotation file, for predictions in the public format")
+    parser.add_argument("--compare", help="second predictions file")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
+    parser.add_argument(
+        "--out", help="folder for the results; by default a folder named as the split, beside the input"
+    )
+    options, overrides = parser.parse_known_args()
+    if options.predictions:
+        if overrides:
+            parser.error(f"unrecognized arguments: {' '.join(overrides)}")
+        scored = read_scored(options.predictions, options.annotations)
+        if options.compare:
+            print(compare(scored, read_scored(options.compare, options.annotations)).round(2).to_string())
+            return
+        path = Path(options.predictions)
+        report(scored, path.stem, True, Path(options.out or path.parent / f"{path.stem}_scored"))
+        return
+    path = Path(options.checkpoint or Path(options.run) / "best.pt")
+    scored, config = test_checkpoint(path, options.split, overrides)
+    out = Path(options.out or path.parent / options.split)
+    report(scored, path.parent.name, config.data.truth is None, out)
+
+
+if __name__ == "__main__":
+    main()
