@@ -1,6 +1,7 @@
 """Processes, device, precision and seeds."""
 
 import contextlib
+import datetime
 import os
 import signal
 from collections.abc import Iterator
@@ -55,15 +56,18 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def start(device: str, precision: str) -> Iterator[Runtime]:
+def start(
+    device: str, precision: str, option: str = "train.device", timeout: datetime.timedelta | None = None
+) -> Iterator[Runtime]:
     """Set the device and precision, and join the other processes where `torchrun` started several.
 
+    `option` is what the user calls `device`; `timeout` is how long one process waits for another, if not torch's own.
     Raises `UserError` where a GPU is asked for and none can be used.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")
+        raise UserError(f"{option} is cuda, but PyTorch finds no GPU here; --{option} cpu runs without one")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device == "cuda":
@@ -74,7 +78,7 @@ def start(device: str, precision: str) -> Iterator[Runtime]:
         torch.cuda.set_device(local)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     if world > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=timeout)
     try:
         yield Runtime(torch.device(device, local) if device == "cuda" else torch.device("cpu"), rank, world)
     finally:
