@@ -68,6 +68,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     interrupt = Interrupt()
     log = None
     if runtime.is_main:
+        for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
+            leftover.unlink()
         _announce(config, data.notes, loader.residency, model, at)
         write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         log = RunLog(folder, at["epoch"])
