@@ -1,0 +1,199 @@
+"""From a folder of videos to a folder of features: decoding in worker processes, encoding here, resumable.
+
+A video is whole when each of its arrays has the shape and dtype that the folder's manifest says, and its status file
+stands, which is written last. Whatever is not whole is done again; whatever is whole is left untouched.
+"""
+
+import contextlib
+import csv
+import datetime
+import io
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from feat_script.media import MediaError
+from utils.errors import UserError
+from utils.files import npy_header, save_npy, write_bytes, write_json
+from utils.manifest import claim_manifest
+from utils.runtime import Runtime
+
+SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".ogv", ".3gp", ".wmv"}
+STATUS = "status"  # the folder of status files, within the first kind's folder
+FAILURES = "failures.csv"
+PATIENCE = datetime.timedelta(days=7)  # processes exchange failures once, at the end; the slowest may be hours behind
+
+Read = Callable[[Path], tuple[Tensor, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
+Encode = Callable[[Tensor], dict[str, np.ndarray]]  # here: what was read -> an array for each kind's folder
+
+
+def find_videos(folder: str | Path) -> dict[str, Path]:
+    """The videos in a folder and below, by id: the file's name without its ending; sorted.
+
+    Raises `UserError` for a folder that is missing or holds no video, and for two videos of one id.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"--videos {folder}: no such folder")
+    videos: dict[str, Path] = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+            if path.stem in videos:
+                raise UserError(f"{videos[path.stem]} and {path}: both have the id {path.stem!r}; keep one of them")
+            videos[path.stem] = path
+    if not videos:
+        raise UserError(f"--videos {folder}: holds no video ({', '.join(sorted(SUFFIXES))})")
+    return dict(sorted(videos.items()))
+
+
+def default_workers() -> int:
+    """One decoder for each core that this process may use, shared among the processes of this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def extract(
+    runtime: Runtime,
+    videos: dict[str, Path],
+    out: str | Path,
+    manifests: dict[str, dict[str, Any]],
+    read: Read,
+    encode: Encode,
+    workers: int,
+) -> int:
+    """Write an array of each kind for each video, and return how many videos failed, over all processes.
+
+    `manifests` maps each kind's folder within `out` to its manifest; status files and `failures.csv` go to the first.
+    Each process of `runtime` takes its share of the videos. Raises `UserError` where a folder's manifest contradicts
+    this run, and for a full disk.
+    """
+    if workers < 1:
+        raise UserError(f"--workers {workers}: at least one process must decode")
+    for kind, manifest in manifests.items():
+        _sweep(Path(out) / kind)
+        claim_manifest(Path(out) / kind, manifest)
+    first = Path(out) / next(iter(manifests))
+
+    share = dict(list(videos.items())[runtime.rank :: runtime.world])
+    todo = {name: path for name, path in share.items() if not _whole(name, Path(out), manifests)}
+    failures, notes = [], Counter()
+    loader = DataLoader(
+        _Reader(todo, read),
+        batch_size=None,
+        num_workers=min(workers, len(todo)),
+        pin_memory=runtime.device.type == "cuda",
+    )
+    for name, data, status in tqdm(loader, desc=first.name, unit="video", disable=not (runtime.is_main and todo)):
+        error = status.pop("error", None)
+        if not error:
+            arrays = encode(data)
+            error = _fault(arrays, manifests)
+        if error:
+            failures.append((name, str(todo[name]), error))
+            continue
+        try:
+            for kind, array in arrays.items():
+                save_npy(Path(out) / kind / f"{name}.npy", array)
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be written ({error.strerror}); run again to go on") from error
+        write_json(first / STATUS / f"{name}.json", status)
+        notes.update(_notes(status))
+
+    parts = [(failures, notes, len(todo), len(share))]
+    if runtime.world > 1:
+        parts = parts * runtime.world
+        distributed.all_gather_object(parts, (failures, notes, len(todo), len(share)))
+    if runtime.is_main:
+        _report(first, parts)
+    if runtime.world > 1:
+        distributed.barrier()  # torchrun ends all processes as soon as one of them exits with a failure
+    return sum(len(failures) for failures, *_ in parts)
+
+
+def _sweep(folder: Path) -> None:
+    """Make the folder, or remove what killed runs left half-written in it: no write takes an hour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".tmp-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps too
+            if path.stat().st_mtime < time.time() - 3600:
+                path.unlink()
+
+
+class _Reader(Dataset):
+    """Video n -> (id, what `read` made of it or None, its status with the reason under "error")."""
+
+    def __init__(self, videos: dict[str, Path], read: Read):
+        self.videos, self.read = list(videos.items()), read
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor | None, dict[str, Any]]:
+        name, path = self.videos[index]
+        try:
+            data, status = self.read(path)
+        except MediaError as error:
+            return name, None, {"error": str(error)}
+        except Exception as error:  # one strange file must not end a run of days; it is listed with this reason
+            return name, None, {"error": f"{type(error).__name__}: {error}"}
+        return name, data, {"file": path.name, **status}
+
+
+def _whole(name: str, out: Path, manifests: dict[str, dict[str, Any]]) -> bool:
+    try:
+        whole = all(
+            npy_header(out / kind / f"{name}.npy") == (tuple(manifest["shape"]), np.dtype(manifest["dtype"]))
+            for kind, manifest in manifests.items()
+        )
+    except UserError:
+        return False
+    return whole and (out / next(iter(manifests)) / STATUS / f"{name}.json").exists()
+
+
+def _fault(arrays: dict[str, np.ndarray], manifests: dict[str, dict[str, Any]]) -> str | None:
+    """What is wrong with a video's arrays. That they are not what the manifest says would be a mistake of ours."""
+    for kind, array in arrays.items():
+        assert [list(array.shape), array.dtype.name] == [manifests[kind]["shape"], manifests[kind]["dtype"]], kind
+    bad = [kind for kind, array in arrays.items() if not np.isfinite(array).all()]
+    return f"numbers that are not finite in {', '.join(bad)}" if bad else None
+
+
+def _notes(status: dict[str, Any]) -> list[str]:
+    """What is worth counting of a video's status."""
+    notes = []
+    if status["padded_segments"]:
+        notes.append("shorter than the segments: the last second repeats")
+    if status["problem"]:
+        notes.append("damaged: as far as they decode")
+    if status.get("audio") == "absent":
+        notes.append("without an audio stream: silence")
+    if status.get("audio") == "silent":
+        notes.append("with a silent audio stream")
+    return notes
+
+
+def _report(folder: Path, parts: list) -> None:
+    """Write `failures.csv`, or remove an old one, and say what was done."""
+    failures = sorted(failure for failures, *_ in parts for failure in failures)
+    notes = sum((notes for _, notes, _, _ in parts), Counter())
+    todo, videos = (sum(part[column] for part in parts) for column in (2, 3))
+    print(f"{folder}: {videos} videos, {videos - todo} were whole, {todo - len(failures)} extracted", file=sys.stderr)
+    for note, count in sorted(notes.items()):
+        print(f"  {count} {note}", file=sys.stderr)
+    path = folder / FAILURES
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("video_id", "file", "reason"), *failures])
+    write_bytes(path, table.getvalue().encode())
+    print(f"  {len(failures)} failed, listed in {path}:", file=sys.stderr)
+    for name, _, reason in failures:
+        print(f"    {name}: {reason}", file=sys.stderr)
