@@ -1,6 +1,6 @@
 """A scene becomes frames, samples and an MP4 file (H.264, AAC)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.bandstand.drawing import Colour, Painted, Sprite, box, line, oval
 from dataset.bandstand.looks import SWINGS, draw
-from dataset.bandstand.scene import FRAME, Performer, Scene
+from dataset.bandstand.scene import FRAME, Interval, Performer, Scene
 from dataset.bandstand.sounds import RATE, soundtrack
 from utils.files import atomic_path
 
@@ -28,12 +28,13 @@ def frames(scene: Scene, onsets: list[np.ndarray]) -> Iterator[np.ndarray]:
             x0, y0, x1, y1 = performer.box
             clothes = rng.integers(12, size=3)
             sprites = [draw(performer.instrument, (x1 - x0, y1 - y0), clothes, s) for s in (None, *SWINGS)]
-            cast.append((performer, sprites, _swings(performer, scene.seconds, times, rng)))
-    cast.sort(key=lambda entry: entry[0].box[3])  # who stands in front is drawn last
+            cast.append((performer.box, sprites, _swings(performer, scene.seconds, times, rng)))
+    cast.sort(key=lambda entry: entry[0][3])  # who stands in front is drawn last
     for i in range(scene.seconds * FPS):
         frame = stage.copy()
-        for performer, sprites, swings in cast:
-            sprites[swings[i]].onto(frame, *performer.box[:2])
+        for (left, top, _, _), sprites, swings in cast:
+            if swings[i] >= 0:
+                sprites[swings[i]].onto(frame, left, top)
         yield frame.astype(np.uint8)
 
 
@@ -65,13 +66,16 @@ def render(scene: Scene, path: str | Path) -> None:
 
 
 def _swings(performer: Performer, seconds: int, onsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Which sprite each frame shows: 0 for resting, else one more than the phase, a new one with every note."""
+    """Which sprite each frame shows: -1 for none, 0 for resting, else 1 + the phase, a new one with every note."""
     time = (np.arange(seconds * FPS) + 0.5) / FPS
-    playing = np.zeros(len(time), bool)
-    for start, end in performer.intervals:
-        playing |= (start <= time) & (time < end)
+    playing = _within(time, performer.intervals)
     hops = np.cumsum(rng.integers(1, len(SWINGS), len(onsets) + 1)) % len(SWINGS)
-    return np.where(playing, 1 + hops[np.searchsorted(np.sort(onsets), time)], 0)
+    phase = hops[np.searchsorted(onsets, time)]
+    return np.where(_within(time, [performer.present]), np.where(playing, 1 + phase, 0), -1)
+
+
+def _within(time: np.ndarray, intervals: Iterable[Interval]) -> np.ndarray:
+    return np.any([(start <= time) & (time < end) for start, end in intervals] or [np.zeros(len(time), bool)], axis=0)
 
 
 def _room(rng: np.random.Generator) -> list[Painted]:

@@ -6,6 +6,7 @@ its middle.
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -28,26 +29,41 @@ Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 are outsi
 
 @dataclass(frozen=True)
 class Performer:
-    """Somebody with an instrument. `seen` is False off screen; `heard` is False for one who mimes or never plays."""
+    """Somebody with an instrument. One who is not `heard` mimes, or never plays; off screen one is heard, not seen."""
 
     instrument: str
-    seen: bool
     heard: bool
     intervals: tuple[Interval, ...]  # in which it plays, ascending; empty: it rests from beginning to end
     loudness_db: float
     notes_per_second: int
+    present: Interval | None  # in which it is in the picture, all of `intervals` within; None off screen
     place: str | None  # None off screen
     box: Box | None  # None off screen
 
-    @cached_property
-    def segments(self) -> frozenset[int]:
-        """The segments of which at least half is played (or mimed)."""
-        return frozenset(s for a, b in self.intervals for s in range(round(a), round(b)))
-
     @property
+    def seen(self) -> bool:
+        """Whether it is ever in the picture."""
+        return self.present is not None
+
+    @cached_property
+    def in_view(self) -> frozenset[int]:
+        """The segments in which it is in the picture."""
+        return _segments([self.present] if self.present else [])
+
+    @cached_property
+    def plays(self) -> frozenset[int]:
+        """The segments in which it plays or mimes."""
+        return _segments(self.intervals)
+
+    @cached_property
     def sounds(self) -> frozenset[int]:
         """The segments in which it is heard."""
-        return self.segments if self.heard else frozenset()
+        return self.plays if self.heard else frozenset()
+
+
+def _segments(intervals: Iterable[Interval]) -> frozenset[int]:
+    """The segments of which at least half lies in the intervals."""
+    return frozenset(s for a, b in intervals for s in range(round(a), round(b)))
 
 
 @dataclass(frozen=True)
@@ -72,9 +88,14 @@ class Scene:
         return tuple(p for p in self.performers if p.heard)
 
     @cached_property
-    def dubbed(self) -> bool:
-        """Whether some of the sound comes from off screen."""
-        return any(not p.seen for p in self.heard)
+    def own_sound(self) -> bool:
+        """Whether all that is heard is played by somebody in the picture."""
+        return all(p.seen for p in self.heard)
+
+    @cached_property
+    def spoken(self) -> frozenset[int]:
+        """The segments in which the voice-over speaks."""
+        return _segments(self.voice_over)
 
 
 def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
@@ -96,14 +117,19 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
     else:
         seen_plans, unseen_plans = _arrange(rng, len(instruments), seconds), _arrange(rng, unseen, seconds)
 
+    size = len(instruments) + int(unseen)
+    loudness, rate = iter(_deal(rng, LOUDNESS_DB, size)), iter(_deal(rng, NOTES_PER_SECOND, size))
     performers = []
-    for instrument, spot, plan in zip(instruments, _spots(rng, len(instruments)), seen_plans, strict=True):
+    for instrument, (place, box), plan in zip(instruments, _spots(rng, len(instruments)), seen_plans, strict=True):
         alone = instruments.count(instrument) == 1  # by ear, two of a kind could not be told from one
         mimes = track == "dubbed" or (alone and rng.random() < 0.12)
-        performers.append(_performer(rng, instrument, plan, times, heard=bool(plan) and not mimes, spot=spot))
+        intervals, present = _timed(plan, times), _presence(rng, plan, times)
+        heard = bool(plan) and not mimes
+        performers.append(Performer(instrument, heard, intervals, next(loudness), next(rate), present, place, box))
     for instrument, plan in zip(rng.choice(absent, unseen, replace=False), unseen_plans, strict=True):
         if plan:
-            performers.append(_performer(rng, str(instrument), plan, times, heard=True, spot=None))
+            intervals = _timed(plan, times)
+            performers.append(Performer(str(instrument), True, intervals, next(loudness), next(rate), None, None, None))
     voice_over = ()
     if rng.random() < 0.5:
         length = int(rng.integers(seconds // 4, seconds // 2 + 1))
@@ -115,7 +141,7 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
 
 def _band(rng: np.random.Generator) -> list[str]:
     """One to four instruments for the picture; in a third of the bands some are the same."""
-    size = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.3, 0.3, 0.2]))
+    size = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.25, 0.35, 0.25]))
     instruments = [str(i) for i in rng.choice(INSTRUMENTS, size, replace=False)]
     if size > 1 and rng.random() < 0.4:
         copies = int(rng.integers(2, size + 1))
@@ -181,22 +207,21 @@ def _free(rng: np.random.Generator, seconds: int, shortest: int) -> list[tuple[i
     return [(start, end), (again, _end(rng, again, seconds, shortest))]
 
 
-def _performer(
-    rng: np.random.Generator,
-    instrument: str,
-    plan: list[tuple[int, int]],
-    times: np.ndarray,
-    heard: bool,
-    spot: tuple[str, Box] | None,
-) -> Performer:
-    place, box = spot or (None, None)
-    return Performer(
-        instrument=instrument,
-        seen=spot is not None,
-        heard=heard,
-        intervals=tuple((float(times[a]), float(times[b])) for a, b in plan),
-        loudness_db=float(rng.choice(LOUDNESS_DB)),
-        notes_per_second=int(rng.choice(NOTES_PER_SECOND)),
-        place=place,
-        box=box,
-    )
+def _deal(rng: np.random.Generator, values: tuple, size: int) -> list:
+    """`size` of the values in random order, none a second time before all others were dealt."""
+    rounds = [rng.permutation(len(values)) for _ in range(size // len(values) + 1)]
+    return [values[i] for i in np.concatenate(rounds)[:size]]
+
+
+def _timed(plan: list[tuple[int, int]], times: np.ndarray) -> tuple[Interval, ...]:
+    return tuple((float(times[a]), float(times[b])) for a, b in plan)
+
+
+def _presence(rng: np.random.Generator, plan: list[tuple[int, int]], times: np.ndarray) -> Interval:
+    """All of the video for most; some walk on before they play, some off afterwards."""
+    first, last = 0, len(times) - 1
+    if rng.random() < 0.2:
+        first = int(rng.integers(0, plan[0][0] + 1 if plan else last // 2))
+    if rng.random() < 0.2:
+        last = int(rng.integers(plan[-1][1] if plan else last // 2, last + 1))
+    return float(times[first]), float(times[last])

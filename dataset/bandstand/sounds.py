@@ -177,7 +177,7 @@ def _syllable(pitch: float, length: float, vowel: tuple[int, ...], rng: np.rando
     harmonics = np.arange(1, int(4000 / pitch))
     weights = sum(w / (1 + ((harmonics * pitch - f) / 90) ** 2) for w, f in zip((1, 0.5, 0.25), vowel, strict=True))
     phase = 2 * np.pi * pitch * (t + 0.1 * t * t)
-    wave = weights @ np.sin(harmonics[:, None] * phase)
+    wave = (weights[:, None] * np.sin(harmonics[:, None] * phase)).sum(axis=0)  # no BLAS: the same on any threads
     wave *= np.sin(np.pi * np.minimum(1, t / length)) ** 0.7
     consonant = rng.standard_normal(len(t)) * np.exp(-t / 0.02) * rng.uniform(0, 0.8)
     return (wave / np.sqrt(np.mean(wave**2)) + consonant).astype(np.float32)

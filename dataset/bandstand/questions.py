@@ -1,0 +1,405 @@
+"""MUSIC-AVQA's 33 question templates, each a function from a scene to every question it allows, with the answer.
+
+A question is left out where two people could disagree on the answer: two instruments share a place, two performers
+are equally loud, the first to sound ends before others, the sound comes from off screen. What the terms mean:
+
+    sound     what is heard; `performer.sounds`. Somebody who mimes does not sound.
+    comes in  begins to sound for the first time; two come in together if they begin in the same segment.
+    last      comes in last and is still sounding when all others have ended.
+    loudness  of a performer while it plays. "lowest" is the softest.
+    rhythmic  more notes in a second.
+
+`cell` is what a model could know without the modality that is asked for: words in the question's slots and, in audio
+and visual questions, what the other modality shows of it. Answers are balanced within each cell (see `balance`).
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dataset.bandstand.scene import INSTRUMENTS, PLACES, Performer, Scene
+
+NUMBERS = ("zero", "one", "two", "three", "four")
+ORDINALS = ("first", "second", "third", "fourth")
+
+
+class Candidate(NamedTuple):
+    """A question that a scene allows."""
+
+    values: tuple[str, ...]  # of the slots, in their order
+    answer: str
+    cell: tuple  # within which answers are balanced
+    about: tuple[Performer, ...] | None = None  # whom in the picture the question is about; None: nobody certain
+
+
+Candidates = Iterator[Candidate]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A question with slots."""
+
+    text: str
+    modality: str
+    kind: str
+    candidates: Callable[[Scene], Candidates]
+
+
+TEMPLATES: list[Template] = []
+
+
+def template(text: str, modality: str, kind: str) -> Callable:
+    """Register the function below as the one that finds the questions of this template."""
+
+    def register(candidates: Callable[[Scene], Candidates]) -> Callable[[Scene], Candidates]:
+        TEMPLATES.append(Template(text, modality, kind, candidates))
+        return candidates
+
+    return register
+
+
+# --- who is who -----------------------------------------------------------------------------------------------------
+
+
+def kinds(performers: Iterable[Performer]) -> list[str]:
+    """The instruments among them, each once, in alphabetical order."""
+    return sorted({p.instrument for p in performers})
+
+
+def players(performers: Iterable[Performer], instrument: str) -> tuple[Performer, ...]:
+    """Those who play this instrument."""
+    return tuple(p for p in performers if p.instrument == instrument)
+
+
+def unmistakable(performers: Sequence[Performer]) -> list[Performer]:
+    """Those who are the only ones among them with their instrument."""
+    return [p for p in performers if len(players(performers, p.instrument)) == 1]
+
+
+def alone_at(scene: Scene, place: str) -> Performer | None:
+    """The one performer at a place; None if there are none or several."""
+    there = [p for p in scene.seen if p.place == place]
+    return there[0] if len(there) == 1 else None
+
+
+def neighbour(scene: Scene, performer: Performer, side: str) -> Performer | None:
+    """Who is next on the left or right of a performer, if that is one person whom it shares some segment with."""
+    step = -1 if side == "left" else 1
+    column = PLACES.index(performer.place) + step
+    while 0 <= column < len(PLACES):
+        there = [p for p in scene.seen if p.place == PLACES[column]]
+        if there:
+            return there[0] if len(there) == 1 and there[0].in_view & performer.in_view else None
+        column += step
+    return None
+
+
+def outermost(scene: Scene, side: str) -> Performer | None:
+    """The leftmost or rightmost performer, if there is one such and others, and some segment shows them all."""
+    ranks = sorted(scene.seen, key=lambda p: PLACES.index(p.place), reverse=side == "rightest")
+    if len(ranks) < 2 or ranks[0].place == ranks[1].place or not frozenset.intersection(*(p.in_view for p in ranks)):
+        return None
+    return ranks[0]
+
+
+def entries(performers: Iterable[Performer]) -> list[Performer]:
+    """Those who sound, in the order in which they come in."""
+    return sorted((p for p in performers if p.sounds), key=lambda p: min(p.sounds))
+
+
+def first_or_last(performers: Iterable[Performer], which: str) -> Performer | None:
+    """Who sounds first (comes in before all others) or last; None if several do, or nobody but one sounds."""
+    order = entries(performers)
+    if len(order) < 2:
+        return None
+    if which == "first":
+        return order[0] if min(order[0].sounds) < min(order[1].sounds) else None
+    last = order[-1]
+    latest = all(min(p.sounds) < min(last.sounds) and max(p.sounds) <= max(last.sounds) for p in order[:-1])
+    return last if latest else None
+
+
+def loudest_or_lowest(performers: Sequence[Performer], which: str) -> Performer | None:
+    """Who is the loudest or the softest of those who sound, if one is and no two have the same instrument."""
+    order = sorted((p for p in performers if p.sounds), key=lambda p: p.loudness_db, reverse=which == "loudest")
+    if len(order) < 2 or len(kinds(order)) < len(order) or order[0].loudness_db == order[1].loudness_db:
+        return None
+    return order[0]
+
+
+def yes(condition: bool) -> str:
+    """The answer to a yes-or-no question."""
+    return "yes" if condition else "no"
+
+
+def _look(scene: Scene, instrument: str) -> str:
+    """What the picture says of an instrument's sound: it is absent, rests or plays."""
+    there = players(scene.seen, instrument)
+    return ("plays" if any(p.plays for p in there) else "rests") if there else "absent"
+
+
+def _asked_about(scene: Scene) -> Iterator[tuple[str, str]]:
+    """Pairs of instruments: those of the scene, and one that is not there for each of them."""
+    there = kinds(scene.performers)
+    absent = [i for i in INSTRUMENTS if i not in there]
+    turn = int(scene.video_id)
+    yield from itertools.permutations(there, 2)
+    for n, instrument in enumerate(there):
+        other = absent[(7 * turn + n) % len(absent)]
+        yield from ((instrument, other), (other, instrument))
+    yield absent[(7 * turn + 4) % len(absent)], absent[(7 * turn + 5) % len(absent)]
+
+
+# --- audio ----------------------------------------------------------------------------------------------------------
+
+
+def _compare(performers: Sequence[Performer], measure: Callable[[Performer], float]) -> Candidates:
+    for p, q in itertools.permutations(unmistakable(performers), 2):
+        if p.sounds and q.sounds and measure(p) != measure(q):
+            about = (p, q) if p.seen and q.seen else None
+            yield Candidate((p.instrument, q.instrument), yes(measure(p) > measure(q)), (p.instrument,), about)
+
+
+@template("Is the <Object> more rhythmic than the <Object>?", "Audio", "Comparative")
+def _more_rhythmic(scene: Scene) -> Candidates:
+    yield from _compare(scene.heard, lambda p: p.notes_per_second)
+
+
+@template("Is the <Object> louder than the <Object>?", "Audio", "Comparative")
+def _louder(scene: Scene) -> Candidates:
+    yield from _compare(scene.heard, lambda p: p.loudness_db)
+
+
+@template("Is the <Object> playing longer than the <Object>?", "Audio", "Comparative")
+def _longer(scene: Scene) -> Candidates:
+    off_screen = [p for p in scene.heard if not p.seen]  # the picture would tell of the others
+    for candidate in _compare(off_screen, lambda p: len(p.sounds)):
+        p, q = (players(off_screen, i)[0] for i in candidate.values)
+        if abs(len(p.sounds) - len(q.sounds)) >= scene.seconds / 10:
+            yield candidate
+
+
+@template("Is there a <Object> sound?", "Audio", "Counting")
+def _is_heard(scene: Scene) -> Candidates:
+    for x in INSTRUMENTS:
+        yield Candidate((x,), yes(x in kinds(scene.heard)), (x, _look(scene, x)))
+
+
+@template("Are there <Object> and <Object> sound?", "Audio", "Counting")
+def _both_heard(scene: Scene) -> Candidates:
+    heard = kinds(scene.heard)
+    for x, y in _asked_about(scene):
+        yield Candidate((x, y), yes(x in heard and y in heard), (_look(scene, x), _look(scene, y)))
+
+
+@template("How many musical instruments were heard throughout the video?", "Audio", "Counting")
+def _number_heard(scene: Scene) -> Candidates:
+    if 1 <= len(scene.heard) == len(kinds(scene.heard)) <= 4:
+        yield Candidate((), NUMBERS[len(scene.heard)], (sum(bool(p.plays) for p in scene.seen),))
+
+
+# --- visual ---------------------------------------------------------------------------------------------------------
+
+
+@template("Is there a <Object> in the entire video?", "Visual", "Counting")
+def _is_seen(scene: Scene) -> Candidates:
+    for x in INSTRUMENTS:
+        there = players(scene.seen, x)
+        yield Candidate((x,), yes(bool(there)), (x, x in kinds(scene.heard)), there or None)
+
+
+@template("Are there <Object> and <Object> instruments in the video?", "Visual", "Counting")
+def _both_seen(scene: Scene) -> Candidates:
+    seen, heard = kinds(scene.seen), kinds(scene.heard)
+    for x, y in _asked_about(scene):
+        about = players(scene.seen, x) + players(scene.seen, y)
+        yield Candidate((x, y), yes(x in seen and y in seen), (x in heard, y in heard), about or None)
+
+
+@template("How many types of musical instruments appeared in the entire video?", "Visual", "Counting")
+def _kinds_seen(scene: Scene) -> Candidates:
+    yield Candidate((), NUMBERS[len(kinds(scene.seen))], (len(kinds(scene.heard)),), scene.seen)
+
+
+@template("How many <Object> are in the entire video?", "Visual", "Counting")
+def _number_seen(scene: Scene) -> Candidates:
+    for x in INSTRUMENTS:
+        there = players(scene.seen, x)
+        yield Candidate((x,), NUMBERS[len(there)], (x in kinds(scene.heard),), there or None)
+
+
+@template("Where is the performance?", "Visual", "Location")
+def _surroundings(scene: Scene) -> Candidates:
+    yield Candidate((), "outdoor" if scene.outdoor else "indoor", ())
+
+
+def _named_by_sight(scene: Scene, values: tuple[str, ...], who: Performer | None, *others: Performer) -> Candidates:
+    """The question whose answer is who's instrument, unless the sound would tell it."""
+    if who and who.instrument not in kinds(scene.heard):
+        yield Candidate(values, who.instrument, values[:1], (who, *others))
+
+
+@template("What is the instrument on the <LR> of <Object>?", "Visual", "Location")
+def _next_to(scene: Scene) -> Candidates:
+    for p in unmistakable(scene.seen):
+        for side in ("left", "right"):
+            yield from _named_by_sight(scene, (side, p.instrument), neighbour(scene, p, side), p)
+
+
+@template("What kind of musical instrument is it?", "Visual", "Location")
+def _the_only_kind(scene: Scene) -> Candidates:
+    if len(kinds(scene.seen)) == 1:
+        yield from _named_by_sight(scene, (), *scene.seen)
+
+
+@template("What kind of instrument is the <LRer> instrument?", "Visual", "Location")
+def _outermost_kind(scene: Scene) -> Candidates:
+    for side in ("leftest", "rightest"):
+        yield from _named_by_sight(scene, (side,), outermost(scene, side))
+
+
+# --- audio-visual ---------------------------------------------------------------------------------------------------
+
+
+@template("Is this sound from the instrument in the video?", "Audio-Visual", "Existential")
+def _own_sound(scene: Scene) -> Candidates:
+    if scene.heard and (scene.own_sound or not any(p.seen for p in scene.heard)):
+        yield Candidate((), yes(scene.own_sound), (), scene.heard if scene.own_sound else None)
+
+
+@template("Is the <Object> in the video always playing?", "Audio-Visual", "Existential")
+def _always_playing(scene: Scene) -> Candidates:
+    for p in unmistakable(scene.seen) if scene.own_sound else ():
+        if p.heard and (len(p.sounds) == scene.seconds or p.sounds < p.in_view):
+            yield Candidate((p.instrument,), yes(len(p.sounds) == scene.seconds), (p.instrument,), (p,))
+
+
+@template("Is there a voiceover?", "Audio-Visual", "Existential")
+def _voiceover(scene: Scene) -> Candidates:
+    yield Candidate((), yes(bool(scene.voice_over)), ())
+
+
+def _count(scene: Scene, counted: Sequence, about: Sequence[Performer]) -> Candidates:
+    if scene.own_sound and scene.heard:
+        yield Candidate((), NUMBERS[len(counted)], (), tuple(about))
+
+
+@template("How many instruments are sounding in the video?", "Audio-Visual", "Counting")
+def _number_sounding(scene: Scene) -> Candidates:
+    yield from _count(scene, scene.heard, scene.heard)
+
+
+@template("How many types of musical instruments sound in the video?", "Audio-Visual", "Counting")
+def _kinds_sounding(scene: Scene) -> Candidates:
+    yield from _count(scene, kinds(scene.heard), scene.heard)
+
+
+@template("How many instruments in the video did not sound from beginning to end?", "Audio-Visual", "Counting")
+def _never_sounding(scene: Scene) -> Candidates:
+    silent = [p for p in scene.seen if not p.heard]
+    yield from _count(scene, silent, silent)
+
+
+@template("How many sounding <Object> in the video？", "Audio-Visual", "Counting")
+def _number_of_kind_sounding(scene: Scene) -> Candidates:
+    for x in kinds(scene.seen) if scene.own_sound and scene.heard else ():
+        sounding = players(scene.heard, x)
+        yield Candidate((x,), NUMBERS[len(sounding)], (), players(scene.seen, x))
+
+
+@template("Where is the <LL> instrument?", "Audio-Visual", "Location")
+def _place_by_loudness(scene: Scene) -> Candidates:
+    for which in ("loudest", "lowest") if scene.own_sound else ():
+        if p := loudest_or_lowest(scene.heard, which):
+            yield Candidate((which,), p.place, (which,), (p,))
+
+
+@template("Is the <FL> sound coming from the <LR> instrument?", "Audio-Visual", "Location")
+def _sound_from_place(scene: Scene) -> Candidates:
+    for which, place in itertools.product(("first", "last"), PLACES) if scene.own_sound else ():
+        sounding, there = first_or_last(scene.heard, which), alone_at(scene, place)
+        if sounding and there:
+            yield Candidate((which, place), yes(sounding is there), (which, place), (sounding,))
+
+
+@template("Which is the musical instrument that sounds at the same time as the <Object>?", "Audio-Visual", "Location")
+def _sounds_together_with(scene: Scene) -> Candidates:
+    for p in unmistakable(scene.heard) if scene.own_sound else ():
+        others = [q for q in scene.heard if q.instrument != p.instrument and q.sounds & p.sounds]
+        if len(kinds(others)) == 1 and max(len(q.sounds & p.sounds) for q in others) >= 2:
+            yield Candidate((p.instrument,), others[0].instrument, (), (p, *others))
+
+
+@template("What is the <LR> instrument of the <FL> sounding instrument?", "Audio-Visual", "Location")
+def _next_to_sounding(scene: Scene) -> Candidates:
+    for side, which in itertools.product(("left", "right"), ("first", "last")) if scene.own_sound else ():
+        sounding = first_or_last(scene.heard, which)
+        other = neighbour(scene, sounding, side) if sounding else None
+        if other:
+            yield Candidate((side, which), other.instrument, (side, which), (sounding, other))
+
+
+def _compare_places(scene: Scene, measure: Callable[[Performer], float], name_them: bool) -> Candidates:
+    for one, other in itertools.permutations(PLACES, 2) if scene.own_sound else ():
+        p, q = alone_at(scene, one), alone_at(scene, other)
+        if p and q and {p, q} <= set(unmistakable(scene.heard)) and measure(p) != measure(q):
+            values = (p.instrument, one, q.instrument, other) if name_them else (one, other)
+            yield Candidate(values, yes(measure(p) > measure(q)), (one, other), (p, q))
+
+
+@template("Is the instrument on the <LR> more rhythmic than the instrument on the <LR>?", "Audio-Visual", "Comparative")
+def _place_more_rhythmic(scene: Scene) -> Candidates:
+    yield from _compare_places(scene, lambda p: p.notes_per_second, name_them=False)
+
+
+@template("Is the instrument on the <LR> louder than the instrument on the <LR>?", "Audio-Visual", "Comparative")
+def _place_louder(scene: Scene) -> Candidates:
+    yield from _compare_places(scene, lambda p: p.loudness_db, name_them=False)
+
+
+@template("Is the <Object> on the <LR> more rhythmic than the <Object> on the <LR>?", "Audio-Visual", "Comparative")
+def _named_more_rhythmic(scene: Scene) -> Candidates:
+    yield from _compare_places(scene, lambda p: p.notes_per_second, name_them=True)
+
+
+@template("Is the <Object> on the <LR> louder than the <Object> on the <LR>?", "Audio-Visual", "Comparative")
+def _named_louder(scene: Scene) -> Candidates:
+    yield from _compare_places(scene, lambda p: p.loudness_db, name_them=True)
+
+
+@template("Where is the <FL> sounding instrument?", "Audio-Visual", "Temporal")
+def _place_by_order(scene: Scene) -> Candidates:
+    for which in ("first", "last") if scene.own_sound else ():
+        if p := first_or_last(scene.heard, which):
+            yield Candidate((which,), p.place, (which,), (p,))
+
+
+@template("Which <Object> makes the sound <FL>?", "Audio-Visual", "Temporal")
+def _which_of_them(scene: Scene) -> Candidates:
+    for x, which in itertools.product(kinds(scene.seen), ("first", "last")) if scene.own_sound else ():
+        order = entries(players(scene.heard, x))
+        if len(order) > 1 and min(order[0].sounds) == min(order[-1].sounds):
+            yield Candidate((x, which), "simultaneously", (which,), tuple(order))
+        elif (p := first_or_last(order, which)) and [q.place for q in players(scene.seen, x)].count(p.place) == 1:
+            yield Candidate((x, which), p.place, (which,), (p,))
+
+
+@template("What is the <TH> instrument that comes in?", "Audio-Visual", "Temporal")
+def _comes_in(scene: Scene) -> Candidates:
+    order = entries(scene.heard) if scene.own_sound else []
+    begins = [min(p.sounds) for p in order]
+    for ordinal, p in zip(ORDINALS, order if len(order) > 1 else (), strict=False):
+        if begins.count(min(p.sounds)) == 1:
+            yield Candidate((ordinal,), p.instrument, (ordinal,), (p,))
+
+
+@template("Which instrument makes sounds <BA> the <Object>?", "Audio-Visual", "Temporal")
+def _before_or_after(scene: Scene) -> Candidates:
+    for p in unmistakable(scene.heard) if scene.own_sound else ():
+        others = [q for q in scene.heard if q is not p]
+        earlier = [q for q in others if min(q.sounds) < min(p.sounds)]
+        later = [q for q in others if min(q.sounds) > min(p.sounds)]
+        for word, found in (("before", earlier), ("after", later)):
+            if len(found) == 1 and found[0].instrument != p.instrument:
+                yield Candidate((word, p.instrument), found[0].instrument, (word,), (p, found[0]))
