@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def npy_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype]:
             held = os.fstat(file.fileno()).st_size - file.tell()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, tokenize.TokenError) as error:  # a spoilt header may be any of these
         raise UserError(f"{path}: not a whole .npy file ({error})") from error
     if dtype.hasobject:
         raise UserError(f"{path}: holds pickled objects, which are never loaded; save a plain array")

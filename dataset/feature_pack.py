@@ -1,0 +1,170 @@
+"""Packed features: the files of one kind in one array that is mapped into memory.
+
+`<kind folder>/packed/` holds `features.npy`, (V, ...) with a row per video, and `index.json`: the manifest it was made
+under and, in the order of the rows, each video with the [bytes, time of change] of the file it came from. The index is
+removed before the array is replaced and written after it, so a pack without its index is none.
+The per-video files may be deleted afterwards; where they stay and change, the pack is refused as stale.
+"""
+
+import mmap
+import shutil
+from collections.abc import Iterable
+from functools import cached_property
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dataset.feature_folder import THREADS, Folder, all_finite, describe_faults, find_faults, header_bytes
+from utils.errors import UserError
+from utils.files import atomic_path, npy_header, read_json, write_json
+from utils.manifest import compare_manifests
+
+AT_ONCE = 4 * THREADS  # videos held in memory while packing
+AHEAD = 64  # videos asked of the disk ahead of being read
+
+
+class Pack:
+    """The packed array of one kind; read like a `Folder`."""
+
+    def __init__(self, folder: Folder, manifest: dict[str, Any]):
+        self.folder, self.shape, self.dtype, self.nbytes = folder, folder.shape, folder.dtype, folder.nbytes
+        self.path = folder.path / "packed" / "features.npy"
+        index = self.path.with_name("index.json")
+        sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
+        which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
+        again = f"pack with: python scripts/pack_features.py {which}"
+        if not index.exists():
+            raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
+        held = read_json(index)
+        compare_manifests(index, manifest, held["manifest"])
+        packed = held["videos"]
+        shape, dtype = npy_header(self.path)
+        if (shape, dtype) != ((len(packed), *self.shape), self.dtype):
+            raise UserError(
+                f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} "
+                f"{(len(packed), *self.shape)}; {again}"
+            )
+        changed = [video for video, stamp in folder.stamps().items() if packed.get(video, stamp) != stamp]
+        if changed:
+            raise UserError(
+                f"{self.path}: stale, {len(changed)} of its videos have been extracted anew since, e.g. "
+                f"{folder.path / changed[0]}.npy; {again}"
+            )
+        self.packed, self.rows = packed, {video: row for row, video in enumerate(packed)}
+
+    def __getstate__(self):  # a mapping is not sent to worker processes; they make their own
+        return {name: value for name, value in self.__dict__.items() if name not in ("_mapping", "_array")}
+
+    @cached_property
+    def _mapping(self) -> mmap.mmap:
+        with open(self.path, "rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @cached_property
+    def _array(self) -> np.ndarray:
+        start = len(self._mapping) - len(self.rows) * self.nbytes
+        return np.frombuffer(self._mapping, self.dtype, offset=start).reshape(-1, *self.shape)
+
+    def stamps(self) -> dict[str, list[int]]:
+        """Map every video of the pack to its file's [bytes, time of change in ns] as it was packed."""
+        return self.packed
+
+    def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
+        """Map each faulty video to the reason; `deep` reads the data too and finds NaN and infinite values."""
+
+        def reason(video: str) -> str | None:
+            if video not in self.rows:
+                return "not in the pack"
+            if deep and not all_finite(self._array[self.rows[video]]):
+                return "holds NaN or infinite values in the pack"
+            return None
+
+        return find_faults(reason, videos, f"{self.folder.path.name}/packed")
+
+    def verify(self, videos: Iterable[str]) -> dict[str, str]:
+        """Look for each video in the index; what is in the pack passed the deep check when it was packed."""
+        return self.check(videos)
+
+    def read(self, videos: list[str], out: np.ndarray | None = None) -> np.ndarray:
+        """Return the videos' arrays, stacked (into `out` if given); raises `UserError` for a video it lacks."""
+        try:
+            rows = [self.rows[video] for video in videos]
+        except KeyError as error:
+            raise UserError(f"{self.path}: video {error} is not in the pack") from None
+        out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
+        size, start = self.nbytes, len(self._mapping) - self._array.nbytes
+        for first in range(0, len(rows), AHEAD):
+            some = rows[first : first + AHEAD]
+            for row in some:  # the disk fetches these rows at once, not page by page as they are touched
+                offset = start + row * size
+                aligned = offset // mmap.PAGESIZE * mmap.PAGESIZE
+                self._mapping.madvise(mmap.MADV_WILLNEED, aligned, offset + size - aligned)
+            # the rows are known to exist, and mode "raise" would copy once more
+            np.take(self._array, some, axis=0, out=out[first : first + AHEAD], mode="clip")
+        return out
+
+
+def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = False) -> dict[str, str]:
+    """Pack every video of a folder, reading each file once; returns the faulty videos that were left out.
+
+    Raises `UserError` for faulty videos unless `skip_faulty`, where the disk is too small, and where an older pack
+    holds videos whose files are gone. One run per folder at a time.
+    """
+    path, index = folder.path / "packed" / "features.npy", folder.path / "packed" / "index.json"
+    for leftover in path.parent.glob(".tmp-*"):  # of a run that was killed: as large as the pack itself
+        leftover.unlink()
+    stamps = folder.stamps()  # taken before reading: a file that changes meanwhile makes the pack stale
+    if gone := set(read_json(index)["videos"] if index.exists() else ()) - stamps.keys():
+        raise UserError(
+            f"{index}: {len(gone)} of its videos have no file of their own any more, e.g. {min(gone)}, and would be "
+            f"lost; remove {path.parent} first if that is meant"
+        )
+    faults = folder.check(stamps)
+    _refuse(folder, faults, skip_faulty)
+    videos = [video for video in stamps if video not in faults]
+    needed, free = len(videos) * folder.nbytes, shutil.disk_usage(folder.path).free
+    if needed > free:
+        raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free on its disk")
+
+    def load(video: str) -> tuple[np.ndarray, str | None]:
+        array = np.empty(folder.shape, folder.dtype)
+        return array, folder.fault(video, array)
+
+    packed = {}
+    try:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "wb") as file,
+            ThreadPool(THREADS) as pool,
+            tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
+        ):
+            file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
+            for first in range(0, len(videos), AT_ONCE):
+                some = videos[first : first + AT_ONCE]
+                for video, (array, fault) in zip(some, pool.map(load, some), strict=True):
+                    if fault:
+                        faults[video] = fault
+                    else:
+                        file.write(array)
+                        packed[video] = stamps[video]
+                    bar.update(folder.nbytes)
+            _refuse(folder, faults, skip_faulty)
+            if not packed:
+                raise UserError(f"{folder.path}: holds no whole file to pack")
+            file.seek(0)  # numpy leaves room in the header, so that fewer rows do not move the data
+            file.write(header_bytes((len(packed), *folder.shape), folder.dtype))
+            index.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+    write_json(index, {"manifest": manifest, "videos": packed})
+    return faults
+
+
+def _refuse(folder: Folder, faults: dict[str, str], skip_faulty: bool) -> None:
+    if faults and not skip_faulty:
+        raise UserError(
+            f"{folder.path}: {len(faults)} videos are faulty; extract them again, or leave them out with "
+            f"--skip-faulty\n{describe_faults(faults)}"
+        )

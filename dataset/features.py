@@ -1,0 +1,250 @@
+"""The feature store: arrays by video and text rows by sentence, from any of three layouts on disk.
+
+    files     a `.npy` per video and kind, as extraction writes them; `manifest.json` in each kind's folder
+    packed    one memory-mapped array per kind, made of those by scripts/pack_features.py
+    public    the folders of the published TSPM implementation, unmodified; no manifests, text by question id
+
+Shapes and widths come from the manifests (public: from the first file that fits), so the model is built to what is
+there. T: segments, M: tokens per frame as stored, Dq: width of a text row.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dataset.feature_folder import Folder, describe_faults
+from dataset.feature_pack import Pack
+from utils.errors import UserError
+from utils.files import npy_header, read_json
+from utils.manifest import NAME, read_manifest
+
+__all__ = ["KINDS", "FeatureStore", "TextBank", "describe_faults", "open_features"]
+
+KINDS = ("audio", "frame", "token")
+FOLDERS = {"audio": "vggish", "frame": "clip_frame", "token": "clip_token_{tokens}", "text": "text"}
+PUBLIC_FOLDERS = {
+    "audio": "vggish",
+    "frame": "clip_feats/frame_1fps_ViT-L14@336px",
+    "token": "ToMe_feat/tome{tokens}",
+    "question": "clip_feats/qst_ViT-L14@336px",
+    "prompt": "clip_feats/qaPrompt_ViT-L14@336px",
+}
+MAKERS = {
+    "audio": "python -m feat_script.extract_audio",
+    "frame": "python -m feat_script.extract_visual",
+    "token": "python -m feat_script.extract_visual --tokens {tokens}",
+    "text": "python -m feat_script.extract_text",
+}
+MANIFEST_VERSION = 1
+
+
+class TextBank(NamedTuple):
+    """The text rows in use, each once, and where each question's are."""
+
+    bank: np.ndarray  # (N, Dq) float32
+    question: np.ndarray  # (Q,) int64, rows of the bank
+    prompt: np.ndarray  # (Q,) int64, rows of the bank
+
+
+class FeatureStore:
+    """Features of one dataset; made by `open_features`.
+
+    `shapes` maps each wanted kind to one video's shape: audio (T, Da), frame (T, Df), token (T, M, Dt).
+    `manifests` maps each kind, text included, to its manifest; it is empty in the public layout.
+    """
+
+    def __init__(self, folders: dict[str, Folder | Pack], text: "_Sentences | _PublicText | None", manifests: dict):
+        self.folders, self.manifests = folders, manifests
+        self.shapes = {kind: folder.shape for kind, folder in folders.items()}
+        self._text = text
+
+    @property
+    def text_width(self) -> int:
+        """Width Dq of a text row."""
+        return self._text.width
+
+    @property
+    def video_bytes(self) -> int:
+        """Bytes of one video's features, all wanted kinds together."""
+        return sum(folder.nbytes for folder in self.folders.values())
+
+    def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
+        """Map each faulty video to its faults, a line per kind; `deep` reads everything and finds NaN and infinity."""
+        videos = list(videos)
+        return _merge({kind: folder.check(videos, deep) for kind, folder in self.folders.items()})
+
+    def verify(self, videos: Iterable[str]) -> dict[str, str]:
+        """Check deeply like `check`, but read only what is new or changed since it last passed."""
+        videos = list(videos)
+        return _merge({kind: folder.verify(videos) for kind, folder in self.folders.items()})
+
+    def read(self, kind: str, videos: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
+        """Return one kind of the videos' features, (len(videos), *shapes[kind]) in the stored dtype.
+
+        A given `out` of that shape and dtype is filled and returned, which saves new memory for every batch. May be
+        called by several threads at once. Raises `UserError` for a file that is missing or not whole.
+        """
+        return self.folders[kind].read(videos, out)
+
+    def read_text(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
+        """Return the text rows of the given questions: by sentence, or in the public layout by question id.
+
+        Raises `UserError` where a sentence or a question's file is missing or its row is not finite.
+        """
+        text = self._text.read(ids, questions, prompts)
+        if not np.isfinite(text.bank).all():
+            raise UserError(f"{self._text.path}: text rows hold NaN or infinite values; encode the text again")
+        return text
+
+
+def open_features(
+    root: str | Path, layout: str, kinds: Iterable[str], segments: int, tokens: int, text: bool = True
+) -> FeatureStore:
+    """Open the features below `root` and compare their manifests with each other and with `segments` and `tokens`.
+
+    Args:
+        root: the folder that holds a folder per kind.
+        layout: "files", "packed" or "public".
+        kinds: those wanted, of "audio", "frame" and "token".
+        segments: T of every video.
+        tokens: M of every frame as stored; selects the folder of the tokens.
+        text: whether text is wanted; checking and packing do without.
+
+    Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
+    contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
+    """
+    root, kinds = Path(root), [kind for kind in KINDS if kind in set(kinds)]
+    sizes = {"audio": (segments, None), "frame": (segments, None), "token": (segments, tokens, None), "text": (None,)}
+    if layout == "public":
+        paths = {kind: root / folder.format(tokens=tokens) for kind, folder in PUBLIC_FOLDERS.items()}
+        folders = {kind: _public_folder(paths[kind], sizes[kind]) for kind in kinds}
+        return FeatureStore(folders, _PublicText(paths["question"], paths["prompt"]) if text else None, {})
+    paths = {kind: _existing(root, kind, tokens) for kind in [*kinds, *(["text"] if text else [])]}
+    manifests = {kind: read_manifest(path) for kind, path in paths.items()}
+    for kind, manifest in manifests.items():
+        _check_manifest(paths[kind] / NAME, kind, manifest, sizes[kind])
+    _check_one_clip(paths, manifests)
+    folders = {
+        kind: Folder(paths[kind], tuple(manifests[kind]["shape"]), np.dtype(manifests[kind]["dtype"])) for kind in kinds
+    }
+    if layout == "packed":
+        folders = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
+    return FeatureStore(folders, _Sentences(paths["text"], manifests["text"]) if text else None, manifests)
+
+
+def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
+    merged: dict[str, list[str]] = {}
+    for kind, found in faults.items():
+        for video, reason in found.items():
+            merged.setdefault(video, []).append(f"{kind}: {reason}")
+    return {video: "\n".join(reasons) for video, reasons in merged.items()}
+
+
+def _existing(root: Path, kind: str, tokens: int) -> Path:
+    path = root / FOLDERS[kind].format(tokens=tokens)
+    if not path.is_dir():
+        others = sorted(other.name for other in root.glob("clip_token_*[0-9]")) if kind == "token" else []
+        there = f" (there is {', '.join(others)})" if others else ""
+        raise UserError(f"{path}: no such folder{there}; make it with: {MAKERS[kind].format(tokens=tokens)}")
+    return path
+
+
+def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tuple[int | None, ...]) -> None:
+    shape, dtypes = manifest.get("shape"), ["float16", "float32"]
+    fits = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and _fits(shape, sizes)
+    any_width = ", ".join("any" if size is None else str(size) for size in sizes)
+    for field, good, wanted in (
+        ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
+        ("kind", manifest.get("kind") == kind, repr(kind)),
+        ("shape", fits, f"[{any_width}] by the configured segments and tokens"),
+        ("dtype", manifest.get("dtype") in dtypes, " or ".join(dtypes)),
+        ("weights_sha256", isinstance(manifest.get("weights_sha256"), str), "a digest"),
+    ):
+        if not good:
+            raise UserError(f"{path}: field {field!r} is {manifest.get(field)!r}, but must be {wanted}")
+
+
+def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
+    return len(shape) == len(sizes) and all(size in (None, found) for found, size in zip(shape, sizes, strict=True))
+
+
+def _check_one_clip(paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
+    """Frames, tokens and text meet in one space: they must come from the same CLIP weights."""
+    first, *others = [kind for kind in manifests if kind != "audio"] or [None]
+    for kind in others:
+        ours, theirs = manifests[first], manifests[kind]
+        if ours["weights_sha256"] != theirs["weights_sha256"]:
+            raise UserError(
+                f"{paths[kind] / NAME}: field 'weights_sha256' is {theirs['weights_sha256']!r} "
+                f"({theirs.get('encoder')}), but that of {paths[first] / NAME} is {ours['weights_sha256']!r} "
+                f"({ours.get('encoder')}); extract both with the same CLIP"
+            )
+
+
+def _public_folder(path: Path, sizes: tuple[int | None, ...]) -> Folder:
+    """Open a folder of the public layout with the shape and dtype of the first file that fits `sizes`."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder, which the public layout has")
+    seen = "empty"
+    for file in sorted(path.glob("[!.]*.npy")):
+        try:
+            shape, dtype = npy_header(file)
+        except UserError:
+            continue  # `check` lists it
+        if _fits(shape, sizes) and dtype.name in ("float16", "float32"):
+            return Folder(path, shape, dtype)
+        seen = f"{file.name} is {dtype} {shape}"
+    wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+    raise UserError(f"{path}: no file has the configured shape ({wanted}); {seen}")
+
+
+class _Sentences:
+    """Rows by sentence: row n of `features.npy` is the n-th sentence of `sentences.json`; surplus rows are ignored."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]):
+        self.path, self.features, (self.width,) = path / "sentences.json", path / "features.npy", manifest["shape"]
+        sentences = read_json(self.path)
+        if not isinstance(sentences, list):
+            raise UserError(f"{self.path}: must be a list of sentences, in the order of the rows of features.npy")
+        shape, dtype = npy_header(self.features)
+        if shape[1:] != (self.width,) or dtype != np.dtype(manifest["dtype"]) or shape[0] < len(sentences):
+            raise UserError(
+                f"{self.features}: is {dtype} {shape}, but sentences.json and the manifest want {manifest['dtype']} "
+                f"({len(sentences)} or more, {self.width}); encode again with: {MAKERS['text']}"
+            )
+        self.rows = {sentence: row for row, sentence in enumerate(sentences)}
+
+    def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
+        wanted = list(dict.fromkeys([*questions, *prompts]))
+        missing = [sentence for sentence in wanted if sentence not in self.rows]
+        if missing:
+            raise UserError(
+                f"{self.path}: {len(missing)} of {len(wanted)} sentences are not encoded, e.g. {missing[0]!r}; "
+                f"encode them with: {MAKERS['text']} (only what is new is encoded)"
+            )
+        features = np.load(self.features, mmap_mode="r", allow_pickle=False)
+        bank = features[[self.rows[sentence] for sentence in wanted]].astype(np.float32)
+        place = {sentence: row for row, sentence in enumerate(wanted)}
+        index = [np.array([place[sentence] for sentence in some], np.int64) for some in (questions, prompts)]
+        return TextBank(bank, *index)
+
+
+class _PublicText:
+    """Rows by question id: a (1, Dq) file for the question, one for its prompt. Equal rows are kept once."""
+
+    def __init__(self, question: Path, prompt: Path):
+        self.path = question.parent
+        questions = _public_folder(question, (1, None))
+        self.folders, self.width = [questions, _public_folder(prompt, questions.shape)], questions.shape[1]
+
+    def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
+        names, rows, index = [str(number) for number in ids], {}, []
+        for folder in self.folders:
+            if faults := folder.check(names):
+                raise UserError(f"{folder.path}: {len(faults)} questions are faulty\n{describe_faults(faults)}")
+            found = folder.read(names).astype(np.float32)
+            index.append(np.array([rows.setdefault(row.tobytes(), len(rows)) for row in found], np.int64))
+        bank = np.frombuffer(b"".join(rows), np.float32).reshape(-1, self.width)
+        return TextBank(bank, *index)

@@ -1,0 +1,81 @@
+"""Small seeded feature folders for tests, in the project's layout and in the published implementation's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import save_npy, write_json
+from utils.manifest import claim_manifest
+
+WIDTHS = {"audio": 128, "frame": 16, "token": 24, "text": 16}
+DTYPES = {"audio": "float32", "frame": "float16", "token": "float16", "text": "float32"}
+IMAGE = {"image_size": 112, "fit": "crop"}
+
+
+def write_features(
+    root: Path,
+    videos: Sequence[str],
+    sentences: Sequence[str],
+    segments: int = 6,
+    tokens: int = 4,
+    widths: dict[str, int] | None = None,
+    seed: int = 0,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Write audio, frames, tokens and text with their manifests; return {kind: {video or sentence: array}}.
+
+    `widths` overrides those of `WIDTHS`. Arrays are standard normal, in the dtypes of extraction.
+    """
+    widths, random = WIDTHS | (widths or {}), np.random.default_rng(seed)
+    made = {}
+    for kind, folder, sizes, extra in (
+        ("audio", "vggish", [segments], {"hop_seconds": 1.0}),
+        ("frame", "clip_frame", [segments], IMAGE),
+        ("token", f"clip_token_{tokens}", [segments, tokens], IMAGE | {"merge_schedule": [0]}),
+        ("text", "text", [], {}),
+    ):
+        shape = [*sizes, widths[kind]]
+        encoder = "vggish" if kind == "audio" else "synthetic CLIP"
+        manifest = {"version": 1, "kind": kind, "encoder": encoder, "weights_sha256": f"sha of {encoder}"}
+        claim_manifest(root / folder, manifest | {"shape": shape, "dtype": DTYPES[kind]} | extra)
+        names = dict.fromkeys(sentences if kind == "text" else videos)
+        made[kind] = {name: random.standard_normal(shape, np.float32).astype(DTYPES[kind]) for name in names}
+        if kind == "text":
+            save_npy(root / folder / "features.npy", np.array([*made[kind].values()], "float32").reshape(-1, *shape))
+            write_json(root / folder / "sentences.json", list(names))
+        else:
+            for video, array in made[kind].items():
+                save_npy(root / folder / f"{video}.npy", array)
+    return made
+
+
+def write_public(
+    root: Path,
+    videos: Sequence[str],
+    questions: dict[int, tuple[str, str]],
+    segments: int = 6,
+    tokens: int = 4,
+    widths: dict[str, int] | None = None,
+    seed: int = 0,
+) -> dict[str, dict]:
+    """Write the published layout, all float32; `questions` maps question ids to (question, prompt) sentences.
+
+    Returns {"audio" | "frame" | "token": {video: array}, "text": {sentence: row}}; equal sentences get equal rows.
+    """
+    widths, random = WIDTHS | (widths or {}), np.random.default_rng(seed)
+    clip = root / "clip_feats"
+    made = {}
+    for kind, folder, shape in (
+        ("audio", root / "vggish", [segments]),
+        ("frame", clip / "frame_1fps_ViT-L14@336px", [segments]),
+        ("token", root / f"ToMe_feat/tome{tokens}", [segments, tokens]),
+    ):
+        made[kind] = {video: random.standard_normal([*shape, widths[kind]], np.float32) for video in videos}
+        for video, array in made[kind].items():
+            save_npy(folder / f"{video}.npy", array)
+    sentences = dict.fromkeys(sentence for pair in questions.values() for sentence in pair)
+    made["text"] = {sentence: random.standard_normal(widths["text"], np.float32) for sentence in sentences}
+    for number, (question, prompt) in questions.items():
+        save_npy(clip / f"qst_ViT-L14@336px/{number}.npy", made["text"][question][None])
+        save_npy(clip / f"qaPrompt_ViT-L14@336px/{number}.npy", made["text"][prompt][None])
+    return made
