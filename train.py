@@ -48,7 +48,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 
     seed(options.seed)
     model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr, fused=True)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
     if last:

@@ -4,19 +4,23 @@ B questions in a batch, V videos that it draws from, N sentences.
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from dataset.data import Data, Split
 from utils.errors import UserError
 
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
+AT_ONCE = 64  # videos read at a time
 
 
 class Batch(NamedTuple):
@@ -49,8 +53,7 @@ class Loader:
         self.features = {}
         if self.residency != "disk":
             for kind in data.store.shapes:
-                held = torch.from_numpy(data.store.read(kind, data.videos))
-                self.features[kind] = held.to(device) if self.residency == "device" else held
+                self.features[kind] = _load(data, kind, device if self.residency == "device" else torch.device("cpu"))
 
     def batches(self, split: Split, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
         """A batch for each array of rows of `split`, in order."""
@@ -70,19 +73,36 @@ class Loader:
                 held = self.features[kind][torch.from_numpy(videos)]
             else:
                 held = torch.from_numpy(self.data.store.read(kind, [self.data.videos[i] for i in videos]))
-            gathered[kind] = held.pin_memory() if self.device.type == "cuda" else held
+            gathered[kind] = held.pin_memory() if self.device.type == "cuda" else held  # here, in the thread
         return rows, gathered, video
 
     def _batch(self, split: Split, rows: np.ndarray, features: dict[str, Tensor], video: np.ndarray) -> Batch:
-        def here(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(self.device)
+        numbers = np.stack([video, split.question[rows], split.prompt[rows], split.answer[rows]])
+        if split.choices is not None:
+            numbers = np.concatenate([numbers, split.choices[rows].T])
+        video, question, prompt, answer, *choices = self._here(torch.from_numpy(numbers))  # one transfer for all
+        inputs = dict.fromkeys(("audio", "frame", "token")) | {
+            kind: self._here(held) for kind, held in features.items()
+        }
+        inputs |= {"text": self.text, "video": video, "question": question, "prompt": prompt}
+        return Batch(inputs, answer, torch.stack(choices, dim=1) if choices else None, rows)
 
-        inputs = dict.fromkeys(("audio", "frame", "token"))
-        inputs |= {kind: held.to(self.device, non_blocking=True) for kind, held in features.items()}
-        inputs |= {"text": self.text, "video": here(video)}
-        inputs |= {"question": here(split.question[rows]), "prompt": here(split.prompt[rows])}
-        choices = None if split.choices is None else here(split.choices[rows])
-        return Batch(inputs, here(split.answer[rows]), choices, rows)
+    def _here(self, x: Tensor) -> Tensor:
+        """`x` on the device, without waiting for the transfer."""
+        if self.device.type == "cuda" and x.device.type == "cpu":
+            x = x.pin_memory()  # nothing is done where it is pinned already
+        return x.to(self.device, non_blocking=True)
+
+
+def _load(data: Data, kind: str, device: torch.device) -> Tensor:
+    """All videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
+    shape, dtype = data.store.shapes[kind], torch.from_numpy(data.store.read(kind, data.videos[:1])).dtype
+    held = torch.empty(len(data.videos), *shape, dtype=dtype, device=device)
+    bar = tqdm(range(0, len(data.videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
+    for start in bar:
+        part = slice(start, start + AT_ONCE)
+        held[part] = torch.from_numpy(data.store.read(kind, data.videos[part]))
+    return held
 
 
 def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
@@ -99,7 +119,7 @@ def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
 
 def _settle(residency: str, needed: int, device: torch.device) -> str:
     """Choose for "auto"; on the CPU, "memory" is "device". Raises `UserError` where a named choice does not fit."""
-    host = SPARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    host = SPARE * _available_memory()
     if device.type == "cpu":
         free = {"device": host, "memory": host, "disk": np.inf}
     else:
@@ -112,3 +132,11 @@ def _settle(residency: str, needed: int, device: torch.device) -> str:
         )
     chosen = fitting[0] if residency == "auto" else residency
     return "device" if chosen == "memory" and device.type == "cpu" else chosen
+
+
+def _available_memory() -> int:
+    """Bytes of the host's memory that programs can still take; where the system does not tell, all it has."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        return int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
