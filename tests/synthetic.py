@@ -1,15 +1,19 @@
 """Small seeded feature folders for tests, in the project's layout and in the published implementation's."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from dataset.features import KINDS, FeatureStore, open_features
 from utils.files import save_npy, write_json
 from utils.manifest import claim_manifest
 
 WIDTHS = {"audio": 128, "frame": 16, "token": 24, "text": 16}
 DTYPES = {"audio": "float32", "frame": "float16", "token": "float16", "text": "float32"}
+VIDEOS = [f"{number:08d}" for number in range(7)]
+SENTENCES = ["How many?", "Where is it?", "The cello sounds."]
 IMAGE = {"image_size": 112, "fit": "crop"}
 
 
@@ -79,3 +83,13 @@ def write_public(
         save_npy(clip / f"qst_ViT-L14@336px/{number}.npy", made["text"][question][None])
         save_npy(clip / f"qaPrompt_ViT-L14@336px/{number}.npy", made["text"][prompt][None])
     return made
+
+
+def opened(root: Path, layout: str = "files", kinds: Iterable[str] = KINDS, **options) -> FeatureStore:
+    """Open what `write_features` or `write_public` wrote with their default sizes; `options` overrides."""
+    return open_features(root, layout, kinds, **{"segments": 6, "tokens": 4} | options)
+
+
+def edit_json(path: Path, **fields) -> None:
+    """Change fields of a JSON object on disk."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))

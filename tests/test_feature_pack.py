@@ -1,0 +1,165 @@
+"""Packed features: whole or refused, never stale, never lost."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.feature_folder import Folder
+from dataset.feature_pack import write_pack
+from dataset.features import KINDS
+from scripts import pack_features
+from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
+from utils.errors import UserError
+from utils.files import save_npy
+
+SIZES = ["--segments", "6", "--tokens", "4"]
+
+
+def pack(root, *options):
+    pack_features.main(["--features", str(root), *SIZES, *options])
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_features(tmp_path, VIDEOS, SENTENCES)
+    return tmp_path
+
+
+def test_a_changed_file_makes_the_pack_stale_and_a_deleted_one_does_not(root):
+    pack(root)
+    path = root / "clip_token_4" / f"{VIDEOS[1]}.npy"
+    expected = np.load(path)
+    path.unlink()
+    np.testing.assert_array_equal(opened(root, "packed").read("token", VIDEOS[1:2])[0], expected)
+    save_npy(path, expected + 1)
+    with pytest.raises(UserError, match=r"stale, 1 of .*--kinds token --segments 6 --tokens 4$"):
+        opened(root, "packed")
+    pack(root, "--kinds", "token")
+    np.testing.assert_array_equal(opened(root, "packed").read("token", VIDEOS[1:2])[0], expected + 1)
+
+
+def test_a_video_extracted_after_packing_is_a_fault_of_that_video_alone(root):
+    pack(root)
+    for folder in ("vggish", "clip_frame", "clip_token_4"):
+        (root / folder / "late.npy").write_bytes((root / folder / f"{VIDEOS[0]}.npy").read_bytes())
+    store = opened(root, "packed")
+    assert store.verify(["late", VIDEOS[0]]) == {"late": "\n".join(f"{kind}: not in the pack" for kind in KINDS)}
+    with pytest.raises(UserError, match="'late' is not in the pack"):
+        store.read("audio", ["late"])
+
+
+def test_a_pack_without_an_index_is_none(root):
+    with pytest.raises(UserError, match=r"no whole pack.*pack_features\.py"):
+        opened(root, "packed")
+    pack(root)
+    (root / "clip_frame/packed/index.json").unlink()
+    with pytest.raises(UserError, match="no whole pack"):
+        opened(root, "packed")
+
+
+def test_a_pack_killed_at_any_write_is_never_taken_for_whole(root, monkeypatch):
+    """Stop packing anew at each step that changes the folder: what is left is the old pack, the new one, or none."""
+    pack(root)
+    folder = opened(root).folders["frame"]
+    manifest, steps = opened(root).manifests["frame"], 0
+
+    class Killed(Exception):
+        pass
+
+    for stop in range(10):
+        for video in VIDEOS:  # anew, so that the pack that stands is stale
+            save_npy(folder.path / f"{video}.npy", np.full((6, 16), stop, np.float16))
+        calls = iter(range(100))
+
+        def killable(real):
+            def wrapped(*args, **kwargs):
+                if next(calls) == stop:  # noqa: B023
+                    raise Killed
+                return real(*args, **kwargs)
+
+            return wrapped
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", killable(os.replace))
+            patch.setattr(Path, "unlink", killable(Path.unlink))
+            patch.setattr(Folder, "_fill", killable(Folder._fill))
+            try:
+                write_pack(folder, manifest)
+            except Killed:
+                steps += 1
+        try:
+            values = opened(root, "packed", kinds=["frame"]).read("frame", VIDEOS)
+        except UserError:
+            continue
+        assert (values == stop).all()  # never older numbers, never half
+    assert steps > 5
+    write_pack(folder, manifest)
+    assert (opened(root, "packed", kinds=["frame"]).read("frame", VIDEOS) == 9).all()
+    assert not list((folder.path / "packed").glob(".tmp-*"))
+
+
+def test_a_pack_that_contradicts_its_manifest_or_index_is_refused(root):
+    pack(root)
+    path = root / "clip_frame/packed/features.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2])
+    with pytest.raises(UserError, match="truncated"):
+        opened(root, "packed")
+    save_npy(path, np.zeros((3, 6, 16), np.float16))
+    with pytest.raises(UserError, match=r"\(3, 6, 16\), but its index and manifest say float16 \(7, 6, 16\)"):
+        opened(root, "packed")
+    path.write_bytes(whole)
+    opened(root, "packed")
+    edit_json(root / "clip_frame/manifest.json", fit="squash")
+    with pytest.raises(UserError, match="'fit'"):
+        opened(root, "packed")
+
+
+def test_packing_refuses_faulty_videos_or_leaves_them_out(root, capsys):
+    faulty = np.full((6, 16), np.nan, np.float16)
+    save_npy(root / "clip_frame" / f"{VIDEOS[1]}.npy", faulty)
+    for options in ([], ["--skip-faulty"]):
+        if not options:
+            with pytest.raises(SystemExit) as caught:
+                pack(root)
+            assert caught.value.code == 2
+            assert f"1  holds NaN or infinite values: {VIDEOS[1]}" in capsys.readouterr().err
+            assert not (root / "clip_frame/packed/index.json").exists()
+            (root / "clip_frame" / f"{VIDEOS[2]}.npy").write_bytes(b"short")
+        else:
+            pack(root, *options)
+            assert "left out, 2 faulty" in capsys.readouterr().out
+    store = opened(root, "packed")
+    assert store.check(VIDEOS, deep=True) == dict.fromkeys(VIDEOS[1:3], "frame: not in the pack")
+    kept = [VIDEOS[0], *VIDEOS[3:]]
+    np.testing.assert_array_equal(store.read("frame", kept), opened(root).read("frame", kept))
+
+
+def test_packing_does_not_lose_videos_whose_files_are_gone(root):
+    pack(root)
+    (root / "vggish" / f"{VIDEOS[0]}.npy").unlink()
+    with pytest.raises(UserError, match=f"1 of its videos .*{VIDEOS[0]}.*remove"):
+        write_pack(opened(root).folders["audio"], opened(root).manifests["audio"])
+    assert opened(root, "packed").check(VIDEOS) == {}
+
+
+def test_packing_is_refused_before_it_fills_the_disk(root, monkeypatch):
+    usage = shutil.disk_usage(root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(UserError, match=r"needs 0\.0 GB, but 0\.0 GB are free"):
+        write_pack(opened(root).folders["audio"], opened(root).manifests["audio"])
+    assert not (root / "vggish/packed").exists()
+
+
+def test_a_disk_that_fills_while_packing_leaves_nothing_behind(root, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_pack(opened(root).folders["audio"], opened(root).manifests["audio"])
+    assert list((root / "vggish/packed").iterdir()) == []
