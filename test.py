@@ -10,24 +10,28 @@ Writes predictions.csv, metrics.json, confusion.png and accuracy.png.
 """
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from configs import schema
 from configs.schema import Config
 from dataset.annotations import read_annotations
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
-from dataset.data import Data, open_data
+from dataset.data import Data, Split, open_data
 from dataset.loader import Loader
 from dataset.text_prompt import PromptTable
 from nets.config import FeatureSizes
 from nets.tspm import build_model
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.errors import UserError, command
-from utils.evaluation import in_order, predict
+from utils.evaluation import choose, in_order, perceive
 from utils.files import write_json
+from utils.grounding import heat_maps, pointing_table, selection_table, true_segments, truth_of
 from utils.manifest import compare_manifests
 from utils.metrics import accuracy_row, bootstrap_interval, compare, is_music_avqa, judge, most_frequent, random_choice
 from utils.paper import TABLE1, format_table1, format_table7
@@ -38,8 +42,10 @@ from utils.runtime import start
 PAPER_QUESTIONS = 9129  # of MUSIC-AVQA's test split, by question
 
 
-def test_checkpoint(path: Path, split: str, overrides: list[str]) -> tuple[pd.DataFrame, Config]:
-    """Answer a split with a stored model, and print what simple baselines reach on it."""
+def test_checkpoint(
+    path: Path, split: str, overrides: list[str]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], Config]:
+    """Answer a split with a stored model: predictions, grounding measures (where there is truth), configuration."""
     stored = load_checkpoint(path)
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
@@ -52,10 +58,36 @@ def test_checkpoint(path: Path, split: str, overrides: list[str]) -> tuple[pd.Da
         load_weights(model, stored["model"], path)
         loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
         asked = data.splits[split]
-        batches = loader.batches(asked, in_order(len(asked), config.train.batch_size, runtime))
-        classes = predict(model, batches, len(asked), config.train.precision, runtime)
+        classes, looked = [], defaultdict(list)
+        orders = tqdm(in_order(len(asked), config.train.batch_size, runtime), desc=split, leave=False, delay=1)
+        for batch, seen in perceive(model, loader.batches(asked, orders), config.train.precision, runtime.device):
+            classes += choose(seen.logits.float(), batch.choices).tolist()
+            if config.data.truth:
+                for name, value in seen._asdict().items():
+                    if value is not None:
+                        looked[name].append(value.cpu().numpy())
     _print_baselines(asked.questions, config.data)
-    return judge(asked.questions, data.vocabulary.words(classes)), config
+    predictions = judge(asked.questions, data.vocabulary.words(classes))
+    arrays = {name: np.concatenate(parts) for name, parts in looked.items()}
+    return predictions, _ground(arrays, asked, data, config) if "selected" in arrays else {}, config
+
+
+def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Config) -> dict[str, pd.DataFrame]:
+    """When and where the model looked against the truth files; beside it, what CLIP's own similarity would select."""
+    questions, store, top_k = asked.questions, data.store, looked["selected"].shape[1]
+    truth = truth_of(config.data.truth, questions["video_id"])
+    frames = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
+    cosine = np.einsum("qtd,qd->qt", frames, data.text[asked.prompt]) / np.linalg.norm(frames, axis=-1)
+    rankings = {"zero-shot": cosine, "model": looked["segment_weights"]}
+    true = true_segments(questions, truth, config.data.segments)
+    tables = {"segment selection": selection_table(questions, true, rankings, top_k)}
+    if "token_weights" in looked:
+        patches = store.read_source(data.videos)  # (V, T, 1 + P)
+        stored = (patches[video] for video in asked.video)
+        heat = heat_maps(looked["token_weights"], looked["token_source"], looked["selected"], stored)
+        fit = store.manifests["token"]["fit"]
+        tables["pointing game"] = pointing_table(questions, truth, looked["selected"], heat, fit)
+    return tables
 
 
 def _require_same_features(stored: dict, sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
@@ -91,8 +123,14 @@ def read_scored(path: str, annotations: str | None) -> pd.DataFrame:
     return read_predictions(path, questions, MUSIC_AVQA_ANSWERS)
 
 
-def report(predictions: pd.DataFrame, name: str, beside_paper: bool, out: Path) -> None:
-    """Print the row of Table 1 (AVQA: Table 7), and write predictions, metrics and pictures into `out`."""
+def report(
+    predictions: pd.DataFrame,
+    name: str,
+    beside_paper: bool,
+    out: Path,
+    grounding: dict[str, pd.DataFrame] | None = None,
+) -> None:
+    """Print the row of Table 1 (AVQA: Table 7) and the grounding measures; write all, with pictures, into `out`."""
     row, interval = accuracy_row(predictions), bootstrap_interval(predictions)
     music = is_music_avqa(predictions)
     print((format_table1 if music else format_table7)({name: row}, beside_paper))
@@ -102,12 +140,16 @@ def report(predictions: pd.DataFrame, name: str, beside_paper: bool, out: Path) 
     )
     if music and beside_paper and len(predictions) != PAPER_QUESTIONS:
         print(f"The paper's rows are for {PAPER_QUESTIONS} questions; these are {len(predictions)}.")
+    metrics = {"questions": len(predictions), "accuracy": row, "interval95": interval}
+    for measure, table in (grounding or {}).items():
+        print(f"\n{measure}, % (n questions)\n{table.round(1).to_string()}")
+        metrics[measure] = table.to_dict("index")
     write_predictions(out / "predictions.csv", predictions)
-    write_json(out / "metrics.json", {"questions": len(predictions), "accuracy": row, "interval95": interval})
+    write_json(out / "metrics.json", metrics)
     confusion_matrix(predictions, out / "confusion.png")
     accuracy_bars(predictions, out / "accuracy.png", TABLE1["TSPM"] if music and beside_paper else None)
     print(
-        "wrote",
+        "\nwrote",
         ", ".join(str(out / file) for file in ("predictions.csv", "metrics.json", "confusion.png", "accuracy.png")),
     )
 
@@ -140,9 +182,9 @@ def main() -> None:
         report(scored, path.stem, True, Path(options.out or path.parent / f"{path.stem}_scored"))
         return
     path = Path(options.checkpoint or Path(options.run) / "best.pt")
-    scored, config = test_checkpoint(path, options.split, overrides)
+    scored, grounding, config = test_checkpoint(path, options.split, overrides)
     out = Path(options.out or path.parent / options.split)
-    report(scored, path.parent.name, config.data.truth is None, out)
+    report(scored, path.parent.name, config.data.truth is None, out, grounding)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,23 @@ class FeatureStore:
         """
         return self.folders[kind].read(videos, out)
 
+    def read_source(self, videos: Sequence[str]) -> np.ndarray:
+        """Return in which stored token each input token of the videos' frames ended, (len(videos), T, 1 + P).
+
+        The class token comes first, then the P patches, row by row. Where extraction did not merge, a token is itself.
+        Raises `UserError` where the maps are missing, as they are in the public layout.
+        """
+        if "token" not in self.manifests:
+            raise UserError("the public layout does not tell which patches are in a token")
+        segments, tokens, _ = self.shapes["token"]
+        if not any(self.manifests["token"]["merge_schedule"]):
+            return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
+        folder = self.folders["token"]
+        path = folder.folder.path if isinstance(folder, Pack) else folder.path
+        path = path.with_name(f"{path.name}_source")
+        manifest = read_manifest(path)
+        return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(list(videos))
+
     def read_text(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
         """Return the text rows of the given questions: by sentence, or in the public layout by question id.
 

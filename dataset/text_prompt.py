@@ -87,10 +87,6 @@ class PromptTable:
         """Whether there is a row for this template, be it `*`."""
         return self._row(template) is not None
 
-    def serves(self, template: str) -> bool:
-        """Whether `fill` knows the template."""
-        return _key(template) in self._by_key or ANY in self._by_key
-
     def fill(self, template: str, values: Sequence[str]) -> FilledPrompt:
         """Fill a question and its prompt with the values of the question's slots, in their order.
 

@@ -1,6 +1,6 @@
 """Answers of a trained model to the questions of a split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,22 @@ def choose(logits: Tensor, choices: Tensor | None) -> Tensor:
     return choices.gather(1, offered.argmax(dim=-1, keepdim=True))[:, 0]
 
 
-@torch.no_grad()
 def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision: str, runtime: Runtime) -> np.ndarray:
     """Predicted class (Q,) of each question of a split; every process gives its own batches and gets all answers."""
-    model.eval()
     predicted = torch.zeros(questions, dtype=torch.long, device=runtime.device)
-    for batch in batches:
-        with autocast(runtime.device, precision):
-            logits = model(**batch.inputs).logits
-        predicted[torch.from_numpy(batch.rows).to(runtime.device)] = choose(logits.float(), batch.choices)
+    for batch, seen in perceive(model, batches, precision, runtime.device):
+        predicted[torch.from_numpy(batch.rows).to(runtime.device)] = choose(seen.logits.float(), batch.choices)
     return runtime.sum(predicted).cpu().numpy()
+
+
+@torch.no_grad()
+def perceive(model: nn.Module, batches: Iterable[Any], precision: str, device: torch.device) -> Iterator[tuple]:
+    """Yield (batch, what the model saw in it) with dropout off."""
+    model.eval()
+    for batch in batches:
+        with autocast(device, precision):
+            seen = model(**batch.inputs)
+        yield batch, seen
 
 
 def in_order(questions: int, batch_size: int, runtime: Runtime) -> list[np.ndarray]:

@@ -1,0 +1,99 @@
+"""Measures of when and where a model looked: worked examples, chance by simulation, and what must not count."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils.geometry import patch_centres, seen_box
+from utils.grounding import (
+    chance_precision,
+    heat_maps,
+    pointing_table,
+    selection_table,
+    spread,
+    true_segments,
+    truth_of,
+)
+
+
+def asked(count: int) -> pd.DataFrame:
+    rows = [(str(i), "v", "Audio-Visual", "Temporal") for i in range(count)]
+    return pd.DataFrame(rows, columns=["question_id", "video_id", "modality", "type"])
+
+
+def test_average_precision_and_recall_of_a_worked_example():
+    true = np.array([[1, 0, 1, 0, 0]], dtype=bool)
+    weights = np.array([[0.3, 0.4, 0.2, 0.1, 0.0]])  # ranks of the true ones: 2 and 3
+    table = selection_table(asked(1), true, {"model": weights}, top_k=2)
+    assert table.loc["All", "AP model"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+    assert table.loc["All", "R@2 model"] == 50
+    assert table.loc["All", "R@2 chance"] == pytest.approx(40)
+    assert table.loc["Temp", "n"] == 1
+
+
+def test_chance_is_what_random_rankings_reach():
+    rng = np.random.default_rng(0)
+    true = np.zeros((20000, 12), dtype=bool)
+    true[:, :3] = True
+    table = selection_table(asked(20000), true, {"random": rng.random(true.shape), "flat": np.ones(true.shape)}, 4)
+    row = table.loc["All"]
+    assert row["AP chance"] == pytest.approx(100 * chance_precision(np.array([3]), 12)[0])
+    for name in ("random", "flat"):  # equal weights rank as chance does, not by position
+        assert row[f"AP {name}"] == pytest.approx(row["AP chance"], abs=0.6)
+        assert row[f"R@4 {name}"] == pytest.approx(row["R@4 chance"], abs=0.6)
+
+
+def test_questions_that_every_ranking_answers_are_left_out():
+    true = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 0]], dtype=bool)
+    table = selection_table(asked(3), true, {"model": np.array([[1.0, 0, 0]] * 3)}, 1)
+    assert table.loc["All", "n"] == 1
+    assert table.loc["All", "AP model"] == 100
+
+
+def test_truth_files_become_masks(tmp_path):
+    (tmp_path / "v.json").write_text('{"questions": {"0": {"segments": [1, 2]}, "1": {"segments": null}}}')
+    truth = truth_of(tmp_path, ["v", "v"])
+    expected = [[False, True, True, False], [False] * 4]
+    assert true_segments(asked(2), truth, 4).tolist() == expected
+
+
+def test_patches_lie_where_clip_saw_them():
+    assert seen_box(160, 90, "crop") == (35, 0, 125, 90)
+    assert seen_box(160, 90, "squash") == (0, 0, 160, 90)
+    assert patch_centres(160, 90, "crop", 4).tolist() == [[57.5, 22.5], [102.5, 22.5], [57.5, 67.5], [102.5, 67.5]]
+    assert patch_centres(90, 160, "crop", 1).tolist() == [[45, 80]]
+
+
+def test_weights_are_spread_over_patches_and_the_class_token_is_on_none():
+    source = np.array([[0, 1, 1, 2, 2], [0, 1, 2, 2, 2]])  # the class token, then four patches
+    heat = spread(np.array([[0.5, 0.4, 0.1], [0.1, 0.3, 0.6]]), source)
+    np.testing.assert_allclose(heat, [[0.2, 0.2, 0.05, 0.05], [0.3, 0.2, 0.2, 0.2]])
+
+
+def test_heat_follows_merging_in_extraction_and_then_in_spm():
+    stored = [np.array([[0, 1, 2, 3], [0, 3, 1, 2]])]  # T = 2: three patches, four stored tokens
+    merged = np.array([[[0, 1, 1, 2]]])  # SPM joined stored tokens 1 and 2
+    (heat,) = heat_maps(np.array([[[0.0, 0.6, 0.4]]]), merged, np.array([[1]]), stored)
+    np.testing.assert_allclose(heat, [[0.4, 0.3, 0.3]])
+
+
+def scene() -> dict:
+    left = {"box": [0, 0, 50, 100], "sounding_segments": [0, 1]}
+    right = {"box": [50, 0, 100, 100], "sounding_segments": [1]}
+    unseen = {"box": None, "sounding_segments": [0, 1, 2]}
+    return {"v": {"frame": [100, 100], "performers": [left, right, unseen]}}
+
+
+def test_pointing_counts_the_peak_in_a_sounding_performer_s_box():
+    on_left, on_right = np.array([0.9, 0.1, 0.0, 0.0]), np.array([0.1, 0.9, 0.0, 0.0])
+
+    def score(selected, maps):
+        table = pointing_table(asked(1), scene(), np.array([selected]), [np.array(maps)], "crop")
+        return tuple(table.loc["All", ["pointing", "chance"]])
+
+    assert score([0], [on_left]) == (100, 50)
+    assert score([0], [on_right]) == (0, 50)
+    assert score([1], [on_right]) == (100, 100)
+    assert score([0, 1], [on_right, on_right]) == (50, 75)
+    assert score([0, 2], [on_left, on_right]) == (100, 50)  # nobody in the picture sounds in segment 2
+    assert score([0], [[0.5, 0.5, 0.5, 0.0]]) == (pytest.approx(200 / 3), 50)  # a merged token of three patches

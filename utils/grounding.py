@@ -1,0 +1,130 @@
+"""When and where a model looked, against truth files. Q questions, T segments, K selected, S tokens, P patches.
+
+A truth file `<video_id>.json` holds `frame` [width, height]; for each of `performers` its `box` [x0, y0, x1, y1] in
+pixels (null off screen) and `sounding_segments`; and in `questions`, by question id, the `segments` in which the
+question's prompt is true (null where that is undefined).
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from utils.files import read_json
+from utils.geometry import patch_centres
+from utils.metrics import column_masks
+
+Truth = dict[str, dict[str, Any]]
+
+
+def truth_of(folder: str | Path, videos: Iterable[str]) -> Truth:
+    """Read the truth file of each video. Raises `UserError` for one that is missing."""
+    return {video: read_json(Path(folder) / f"{video}.json") for video in set(videos)}
+
+
+def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.ndarray:
+    """(Q, T) bool: the segments in which each question's prompt is true; a row is all False where that is undefined."""
+    true = np.zeros((len(questions), segments), dtype=bool)
+    for row, (video, question) in enumerate(zip(questions["video_id"], questions["question_id"], strict=True)):
+        true[row, truth[video]["questions"][question]["segments"] or []] = True
+    return true
+
+
+def selection_table(
+    questions: pd.DataFrame, true: np.ndarray, weights: dict[str, np.ndarray], top_k: int
+) -> pd.DataFrame:
+    """How well segment weights rank the true segments, by column of Table 1, in per cent, chance beside it.
+
+    `weights` maps a name to weights (Q, T): the model's, or any other ranking. For each there is the mean average
+    precision "AP <name>" and the share of the true segments among the K of largest weight, "R@K <name>". Questions
+    whose true segments are none or all are left out: every ranking is as good there.
+    """
+    rankable = true.any(axis=1) & ~true.all(axis=1)
+    true, asked = true[rankable], questions[rankable]
+    scores = {}
+    for name, values in weights.items():
+        order = _ranking(values[rankable])
+        hits = np.take_along_axis(true, order, axis=1)
+        precision = hits.cumsum(axis=1) / np.arange(1, true.shape[1] + 1)
+        scores[f"AP {name}"] = (hits * precision).sum(axis=1) / true.sum(axis=1)
+        scores[f"R@{top_k} {name}"] = hits[:, :top_k].sum(axis=1) / true.sum(axis=1)
+    scores["AP chance"] = chance_precision(true.sum(axis=1), true.shape[1])
+    scores[f"R@{top_k} chance"] = np.full(len(asked), top_k / true.shape[1])
+    return _by_column(asked, scores)
+
+
+def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
+    """Expected average precision of a random ranking of `segments`, `positives` of which are true."""
+    place = np.arange(1, segments + 1)
+    others = (positives[:, None] - 1) / max(segments - 1, 1)  # chance that another given place holds a true one
+    return ((1 + (place - 1) * others) / place).mean(axis=1)
+
+
+def pointing_table(
+    questions: pd.DataFrame, truth: Truth, selected: np.ndarray, heat: Iterable[np.ndarray], fit: str
+) -> pd.DataFrame:
+    """The pointing game: does the peak patch of a selected segment lie in the box of a performer sounding then?
+
+    `heat` yields (K, P) for each question: the audio's weight on each patch of its selected segments. A merged token's
+    patches share their peak: the share of them inside counts. Segments in which nobody in the picture sounds are left
+    out. By column of Table 1, in per cent; chance is the share of all patches that lie inside.
+    """
+    names = zip(questions["video_id"], questions["question_id"], strict=True)
+    hit, chance = np.full((2, len(questions)), np.nan)
+    for row, ((video, _), maps) in enumerate(zip(names, heat, strict=True)):
+        width, height = truth[video]["frame"]
+        x, y = patch_centres(width, height, fit, maps.shape[1]).T
+        hits, chances = [], []
+        for segment, patches in zip(selected[row], maps, strict=True):
+            inside = np.zeros(len(patches), dtype=bool)
+            for performer in truth[video]["performers"]:
+                if performer["box"] and segment in performer["sounding_segments"]:
+                    left, top, right, bottom = performer["box"]
+                    inside |= (left <= x) & (x < right) & (top <= y) & (y < bottom)
+            if inside.any():
+                hits.append(inside[patches == patches.max()].mean())
+                chances.append(inside.mean())
+        if hits:
+            hit[row], chance[row] = np.mean(hits), np.mean(chances)
+    counted = ~np.isnan(hit)
+    return _by_column(questions[counted], {"pointing": hit[counted], "chance": chance[counted]})
+
+
+def heat_maps(
+    weights: np.ndarray, merged: np.ndarray, selected: np.ndarray, stored: Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Yield each question's weights on the patches of its selected segments, (K, P).
+
+    weights: (Q, K, S) of the audio on the tokens; merged: (Q, K, M) the token in which each stored token ended;
+    selected: (Q, K); stored: for each question (T, 1 + P), the stored token in which class token and patches ended.
+    """
+    for tokens, ends, segments, patches in zip(weights, merged, selected, stored, strict=True):
+        yield spread(tokens, np.take_along_axis(ends, patches[segments].astype(int), axis=1))
+
+
+def spread(weights: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Token weights (K, S) spread evenly over each token's patches: (K, P).
+
+    `source` (K, 1 + P) maps the class token and the patches to tokens. No patch merges into the class token, so what
+    the audio gives to it is on no patch.
+    """
+    heat = np.zeros((len(source), source.shape[1] - 1))
+    for k, tokens in enumerate(source):
+        patches = np.bincount(tokens[1:], minlength=weights.shape[1])  # of each token
+        heat[k] = (weights[k] / np.maximum(patches, 1))[tokens[1:]]
+    return heat
+
+
+def _ranking(weights: np.ndarray) -> np.ndarray:
+    """Segments by falling weight, (Q, T); equal weights in a random, seeded order, so that they rank as chance does."""
+    return np.lexsort((np.random.default_rng(0).random(weights.shape), -weights), axis=-1)
+
+
+def _by_column(questions: pd.DataFrame, scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    masks = column_masks(questions)
+    table = {
+        name: {column: 100 * values[mask].mean() for column, mask in masks.items()} for name, values in scores.items()
+    }
+    return pd.DataFrame({"n": {column: int(mask.sum()) for column, mask in masks.items()}} | table)
