@@ -22,7 +22,7 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
     choices = [choice.strip() for choice in choices]
     answer = row.get("answer")
-    if isinstance(answer, int) and 0 <= answer < CHOICES:
+    if type(answer) is int and 0 <= answer < CHOICES:  # true and false are no indices
         answer = choices[answer]
     if not isinstance(answer, str) or normalised(answer) not in map(normalised, choices):
         raise UserError(f"field 'answer' is {answer!r}, which is not among the choices {choices}")

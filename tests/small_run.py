@@ -13,7 +13,7 @@ import yaml
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import PromptTable, question_text
-from tests.synthetic import WIDTHS, write_features
+from tests.synthetic import WIDTHS, write_features, write_public
 from utils.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -52,26 +52,71 @@ def music_rows(videos: list[str], first_id: int = 1) -> list[dict]:
     ]
 
 
+AVQA_QUESTIONS = [  # three with a row of their own in the sheet, one that falls to `*`
+    ("Where", "Where did the video take place?", ["field", "seabed", "kitchen", "stadium"]),
+    ("Happening", "What are the people doing in this video?", ["riding", "cooking", "singing", "diving"]),
+    ("Come From", "What is the main source of sound in this video?", ["dog", "engine", "rain", "violin"]),
+    ("Why", "For what reason might the little orchestra bow?", ["applause", "rain", "fatigue", "fright"]),
+]
+
+
+def avqa_rows(videos: list[str], first_id: int = 1) -> list[dict]:
+    """Annotation rows in AVQA's format: four questions about each video; odd ids hold the answer's index, even its
+    string."""
+    rows = []
+    for number, (video, (kind, text, choices)) in enumerate(itertools.product(videos, AVQA_QUESTIONS), start=first_id):
+        answer = number * 7 // 5 % 4
+        rows.append(
+            {
+                "id": number,
+                "video_name": f"{video}.mp4",
+                "video_id": number + 1000,
+                "question_text": text,
+                "multi_choice": choices[number % 4 :] + choices[: number % 4],
+                "answer": answer if number % 2 else choices[answer],
+                "question_relation": ("Both", "View", "Sound")[number % 3],
+                "question_type": kind,
+            }
+        )
+    return rows
+
+
+SHEETS = {"music_avqa": ("MUSIC-AVQA", music_rows), "avqa": ("AVQA", avqa_rows)}
+
+
 def make_data(
-    root: Path, videos: int = 10, segments: int = 6, tokens: int = 4, widths: dict[str, int] | None = None
+    root: Path,
+    videos: int = 10,
+    segments: int = 6,
+    tokens: int = 4,
+    widths: dict[str, int] | None = None,
+    dataset: str = "music_avqa",
+    layout: str = "files",
 ) -> Path:
     """Write annotations, features and `small.yaml` below `root`; returns the YAML's path.
 
-    90 questions of 10 videos: 64 or so train, and the last three videos are validation and test.
+    Of 10 videos the last three are validation and test. MUSIC-AVQA asks nine questions of each, AVQA four.
     """
+    sheet, make_rows = SHEETS[dataset]
     names = [f"{number:08d}" for number in range(videos)]
-    rows = music_rows(names)
-    splits = {"train": names[:-3], "val": names[-3:-2], "test": names[-2:]}
-    for split, chosen in splits.items():
-        write_json(root / f"{split}.json", [row for row in rows if row["video_id"] in chosen])
-    table = PromptTable.read(ROOT / "dataset/TextPrompt.xlsx", "MUSIC-AVQA")
-    filled = [table.fill(*question_text(row)) for row in rows]
-    write_features(
-        root / "features", names, [s for f in filled for s in (f.question, f.prompt)], segments, tokens, widths
-    )
+    chosen = {"train": names[:-3], "val": names[-3:-2], "test": names[-2:]}
+    table = PromptTable.read(ROOT / "dataset/TextPrompt.xlsx", sheet)
+    sentences, first_id = {}, 1
+    for split, some in chosen.items():
+        rows = make_rows(some, first_id)
+        write_json(root / f"{split}.json", rows)
+        for number, row in enumerate(rows, start=first_id):
+            filled = table.fill(*question_text(row))
+            sentences[number] = (filled.question, filled.prompt)
+        first_id += len(rows)
+    features = root / "features"
+    if layout == "public":
+        write_public(features, names, sentences, segments, tokens, widths)
+    else:
+        write_features(features, names, list(itertools.chain(*sentences.values())), segments, tokens, widths)
     options = {
-        "data": {split: str(root / f"{split}.json") for split in splits}
-        | {"features": str(root / "features"), "segments": segments},
+        "data": {split: str(root / f"{split}.json") for split in chosen}
+        | {"dataset": dataset, "sheet": sheet, "features": str(features), "layout": layout, "segments": segments},
         "model": {"hidden": 16, "top_k": 3, "tokens": tokens},
         "train": {"epochs": 3, "batch_size": 16, "lr": 1e-3, "device": "cpu"},
     }
@@ -105,4 +150,4 @@ def weights(path: Path) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in torch.load(path, weights_only=True)["model"].items()}
 
 
-__all__ = ["ROOT", "WIDTHS", "losses", "make_data", "music_rows", "run", "weights"]
+__all__ = ["ROOT", "WIDTHS", "avqa_rows", "losses", "make_data", "music_rows", "run", "weights"]
