@@ -54,12 +54,13 @@ def read_frames(
         if stream is None:
             raise MediaError("no video stream")
         decoder = _Decoder(container, stream, watch=container.streams.best("audio"))
+        step = float(1 / (stream.average_rate or 25))  # s, where a file does not say
         images: list = []
-        held = time = shown = None  # the frame on the screen, when it came, what `prepare` made of it
+        held, begin, shown = None, -step, None  # the frame on the screen, since when, what `prepare` made of it
         for frame in decoder:
             time = decoder.time(frame)
             if time is None:
-                continue
+                time = begin + step
             while len(images) < segments and len(images) + 0.5 < time:  # before this frame comes, `held` is shown
                 shown = prepare(_upright_rgb(held or frame)) if shown is None else shown
                 images.append(shown)
@@ -68,7 +69,7 @@ def read_frames(
             held, shown, begin = frame, None, time
         if held is None:
             raise MediaError(f"no frame can be decoded ({decoder.problem or 'the video stream is empty'})")
-        end = begin + float(held.duration * stream.time_base if held.duration else 1 / (stream.average_rate or 25))
+        end = begin + (float(held.duration * stream.time_base) or step)
         own = min(segments, max(1, len(images), math.ceil(end - 0.5)))
         if len(images) < own:
             images += [prepare(_upright_rgb(held)) if shown is None else shown] * (own - len(images))
@@ -91,11 +92,13 @@ def read_audio(path: str | Path, segments: int) -> Audio:
         runs: list[_Run] = []
         for frame in decoder:
             time = decoder.time(frame)
-            if time is not None and time >= segments:
+            if time is None:
+                time = runs[-1].end if runs else 0.0
+            if time >= segments:
                 break
-            if not runs or not runs[-1].continued_by(frame, time):
-                runs.append(_Run(time or 0.0, frame.sample_rate))
-            runs[-1].chunks.append(_mono(frame))
+            if not runs or runs[-1].rate != frame.sample_rate or abs(time - runs[-1].end) > JITTER:
+                runs.append(_Run(time, frame.sample_rate))
+            runs[-1].append(_mono(frame))
         if stream and not runs and decoder.problem:
             raise MediaError(f"no audio can be decoded ({decoder.problem})")
         seconds = min(decoder.end, segments)
@@ -166,11 +169,11 @@ class _Run:
     """Sound without a gap."""
 
     def __init__(self, start: float, rate: int):
-        self.start, self.rate, self.chunks = start, rate, []
+        self.start, self.end, self.rate, self.chunks = start, start, rate, []
 
-    def continued_by(self, frame, time: float | None) -> bool:
-        end = self.start + sum(map(len, self.chunks)) / self.rate
-        return frame.sample_rate == self.rate and (time is None or abs(time - end) < JITTER)
+    def append(self, chunk: np.ndarray) -> None:
+        self.chunks.append(chunk)
+        self.end += len(chunk) / self.rate
 
     def resampled(self) -> np.ndarray:
         sound = np.concatenate(self.chunks)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from feat_script.clip_vision import fit_image, seen_box
@@ -127,7 +128,8 @@ def main(args: list[str] | None = None) -> int:
         painted, labels = paint_tokens(square, source[second])
         column[1].imshow(painted)
         for x, y, patches in labels:
-            column[1].text(x, y, patches, color="white", fontsize=5, ha="center", va="center")
+            label = column[1].text(x, y, patches, color="white", fontsize=5, ha="center", va="center")
+            label.set_path_effects([withStroke(linewidth=1, foreground="black")])
         column[2].imshow(
             mel[:, 100 * second : 100 * second + 100], origin="lower", aspect="auto", vmin=-4.6, vmax=max(mel.max(), 0)
         )
