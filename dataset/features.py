@@ -263,5 +263,5 @@ class _PublicText:
                 raise UserError(f"{folder.path}: {len(faults)} questions are faulty\n{describe_faults(faults)}")
             found = folder.read(names).astype(np.float32)
             index.append(np.array([rows.setdefault(row.tobytes(), len(rows)) for row in found], np.int64))
-        bank = np.frombuffer(b"".join(rows), np.float32).reshape(-1, self.width)
+        bank = np.frombuffer(bytearray().join(rows), np.float32).reshape(-1, self.width)  # PyTorch wants it writable
         return TextBank(bank, *index)

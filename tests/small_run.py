@@ -12,11 +12,13 @@ import torch
 import yaml
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.config import DataConfig
 from dataset.text_prompt import PromptTable, question_text
-from tests.synthetic import WIDTHS, write_features, write_public
+from tests.synthetic import write_features, write_public
 from utils.files import write_json
 
 ROOT = Path(__file__).parents[1]
+TOKENS = 4
 TEMPLATES = [  # one of each of MUSIC-AVQA's nine types
     (["Audio", "Counting"], "Is there a <Object> sound?", ["flute"]),
     (["Audio", "Comparative"], "Is the <Object> louder than the <Object>?", ["cello", "piano"]),
@@ -88,7 +90,7 @@ def make_data(
     root: Path,
     videos: int = 10,
     segments: int = 6,
-    tokens: int = 4,
+    tokens: int = TOKENS,
     widths: dict[str, int] | None = None,
     dataset: str = "music_avqa",
     layout: str = "files",
@@ -125,6 +127,11 @@ def make_data(
     return path
 
 
+def data_config(path: Path, **options) -> DataConfig:
+    """The data options of a `small.yaml`, some of them changed."""
+    return DataConfig(**yaml.safe_load(path.read_text())["data"] | {"tokens": TOKENS} | options)
+
+
 def run(*command: str | Path, processes: int = 1, expect: int = 0, **popen) -> str:
     """Run a script of the project with one thread a process; returns what it printed, both streams together."""
     launcher = [sys.executable]
@@ -148,6 +155,3 @@ def losses(folder: Path) -> list[tuple[int, float, dict]]:
 def weights(path: Path) -> dict[str, np.ndarray]:
     """The model's weights in a checkpoint."""
     return {k: v.numpy() for k, v in torch.load(path, weights_only=True)["model"].items()}
-
-
-__all__ = ["ROOT", "WIDTHS", "avqa_rows", "losses", "make_data", "music_rows", "run", "weights"]

@@ -1,0 +1,138 @@
+"""What a run reads: questions, answers and features opened together, and what is said of those left out."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.config import DataConfig
+from dataset.data import open_data
+from dataset.features import KINDS
+from tests.small_run import avqa_rows, data_config, make_data
+from utils.errors import UserError
+from utils.files import read_json, write_json
+
+
+@pytest.fixture
+def music(tmp_path) -> DataConfig:
+    return data_config(make_data(tmp_path))
+
+
+@pytest.fixture
+def avqa(tmp_path) -> DataConfig:
+    return data_config(make_data(tmp_path, dataset="avqa"))
+
+
+def edit(path: str, change) -> None:
+    """Rewrite an annotation file after `change(rows)`."""
+    rows = read_json(path)
+    change(rows)
+    write_json(path, rows)
+
+
+def test_music_avqa_has_its_42_classes_whatever_the_splits_hold(music):
+    data = open_data(music, KINDS, ["val"])
+    assert data.vocabulary.answers == MUSIC_AVQA_ANSWERS
+    assert set(data.splits) == {"val"}
+    val = data.splits["val"]
+    assert val.choices is None
+    assert [MUSIC_AVQA_ANSWERS[i] for i in val.answer] == list(val.questions["answer"])
+    assert data.videos == ["00000007"]
+    assert data.notes == []
+
+
+def test_avqas_classes_are_the_choices_of_the_splits(avqa):
+    data = open_data(avqa, KINDS, ["train", "val"])
+    offered = {choice for row in avqa_rows(["v"]) for choice in row["multi_choice"]}
+    assert set(data.vocabulary.answers) == offered
+    for split in data.splits.values():
+        for row, question in split.questions.iterrows():
+            assert [data.vocabulary.answers[i] for i in split.choices[row]] == question["choices"]
+            assert data.vocabulary.answers[split.answer[row]] == question["answer"]
+    assert data.notes == [
+        "train: 7 of 28 questions took the prompt of row *",
+        "val: 1 of 4 questions took the prompt of row *",
+    ]
+
+
+def test_training_leaves_unknown_answers_out_and_testing_keeps_them_as_wrong(music):
+    def spoil(rows):
+        rows[0]["anser"], rows[4]["anser"] = "theremin", "kazoo"
+
+    for split in ("train", "test"):
+        edit(getattr(music, split), spoil)
+    data = open_data(music, KINDS, ["train", "test"])
+    train, test = data.splits["train"], data.splits["test"]
+    assert len(train) == 61
+    assert not train.questions["answer"].isin(["theremin", "kazoo"]).any()
+    assert train.answer.min() >= 0
+    assert len(test) == 18
+    assert list(np.flatnonzero(test.answer < 0)) == [0, 4]
+    assert data.notes == [
+        "train: 2 questions left out, their answers are outside the vocabulary "
+        "(question 1: 'theremin', question 5: 'kazoo')",
+        "test: 2 questions have an answer outside the vocabulary, such as 'theremin': wrong",
+    ]
+
+
+def test_a_stored_vocabulary_decides_and_unseen_choices_are_no_class(avqa):
+    offered = open_data(avqa, KINDS, ["train"]).vocabulary.answers
+
+    def swap(rows):
+        rows[0] |= {"multi_choice": ["the moon", *rows[0]["multi_choice"][1:]], "answer": 0}
+
+    edit(avqa.test, swap)
+    data = open_data(avqa, KINDS, ["test"], answers=offered)
+    assert data.vocabulary.answers == offered
+    assert data.splits["test"].answer[0] == -1
+    assert list(data.splits["test"].choices[0] < 0) == [True, False, False, False]
+    assert data.notes[-1] == "test: 1 questions have an answer outside the vocabulary, such as 'the moon': wrong"
+
+
+def test_nothing_to_learn_is_refused(avqa):
+    with pytest.raises(UserError, match=r"no training question has an answer of the vocabulary \(1 answers\)"):
+        open_data(avqa, KINDS, ["train"], answers=["moon"])
+
+
+def test_only_the_named_splits_are_opened(music):
+    Path(music.test).unlink()
+    open_data(music, KINDS, ["train", "val"])
+    with pytest.raises(UserError, match=r"test\.json: no such file"):
+        open_data(music, KINDS, ["test"])
+
+
+def test_videos_without_features_stop_the_run_or_are_skipped(music):
+    (Path(music.features) / "vggish/00000003.npy").unlink()
+    (Path(music.features) / "clip_frame/00000007.npy").unlink()
+    with pytest.raises(UserError, match=r"2 of 10 videos lack whole features\n[^$]*--data\.missing skip"):
+        open_data(music, KINDS, ["train", "val", "test"])
+    assert open_data(music, ("frame",), ["train"]).notes == []  # the audio is not asked for
+    edit(music.val, lambda rows: rows[0].update(video_id="00000004"))
+    music.missing = "skip"
+    data = open_data(music, KINDS, ["train", "val", "test"])
+    assert [len(split) for split in data.splits.values()] == [54, 1, 18]
+    assert data.notes[:2] == [
+        "train: 9 questions left out, their videos lack whole features",
+        "val: 8 questions left out, their videos lack whole features",
+    ]
+    assert "00000003" in data.notes[-1]
+    assert not {"00000003", "00000007"} & set(data.videos)
+    for split in data.splits.values():
+        assert [data.videos[i] for i in split.video] == list(split.questions["video_id"])
+    (Path(music.features) / "vggish/00000004.npy").unlink()
+    with pytest.raises(UserError, match=r"no video of .*val\.json has whole features"):
+        open_data(music, KINDS, ["train", "val"])
+
+
+@pytest.mark.parametrize("layout", ["files", "public"])
+def test_the_prompt_asks_or_with_qprompt_the_question(tmp_path, layout):
+    config = data_config(make_data(tmp_path, layout=layout))
+    made = {
+        query: open_data(dataclasses.replace(config, query=query), KINDS, ["train"]) for query in ("prompt", "question")
+    }
+    prompts, questions = (made[query].splits["train"] for query in ("prompt", "question"))
+    np.testing.assert_array_equal(questions.prompt, questions.question)
+    np.testing.assert_array_equal(prompts.question, questions.question)
+    assert (prompts.prompt != prompts.question).all()

@@ -1,0 +1,185 @@
+"""Batches: what they hold, in which order, and where the features stay between them."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataset import loader
+from dataset.config import DataConfig
+from dataset.data import open_data
+from dataset.feature_pack import write_pack
+from dataset.features import KINDS, open_features
+from dataset.loader import Loader, epoch_order
+from tests.small_run import TOKENS, data_config, make_data
+from utils.errors import UserError
+from utils.files import read_json, save_npy
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def music(tmp_path) -> DataConfig:
+    return data_config(make_data(tmp_path))
+
+
+def as_read(features: Path) -> dict[str, dict[str, np.ndarray]]:
+    """{kind: {video or sentence: array}}, read by numpy alone."""
+    made = {
+        kind: {file.stem: np.load(file) for file in (features / folder).glob("*.npy")}
+        for kind, folder in (("audio", "vggish"), ("frame", "clip_frame"), ("token", f"clip_token_{TOKENS}"))
+    }
+    rows = np.load(features / "text/features.npy")
+    return made | {"text": dict(zip(read_json(features / "text/sentences.json"), rows, strict=True))}
+
+
+def publish(config: DataConfig, made: dict[str, dict[str, np.ndarray]], tables) -> DataConfig:
+    """Write the same features once more, in the published layout."""
+    root = Path(config.features).with_name("public")
+    clip = root / "clip_feats"
+    folders = {"audio": "vggish", "frame": "clip_feats/frame_1fps_ViT-L14@336px", "token": f"ToMe_feat/tome{TOKENS}"}
+    for kind, folder in folders.items():
+        for video, array in made[kind].items():
+            save_npy(root / folder / f"{video}.npy", array.astype(np.float32))
+    for _, row in pd.concat(tables).iterrows():
+        save_npy(clip / f"qst_ViT-L14@336px/{row['question_id']}.npy", made["text"][row["question"]][None])
+        save_npy(clip / f"qaPrompt_ViT-L14@336px/{row['question_id']}.npy", made["text"][row["prompt"]][None])
+    return dataclasses.replace(config, features=str(root), layout="public")
+
+
+def pack(config: DataConfig) -> DataConfig:
+    store = open_features(config.features, "files", KINDS, config.segments, TOKENS, text=False)
+    for kind, folder in store.folders.items():
+        write_pack(folder, store.manifests[kind])
+    return dataclasses.replace(config, layout="packed")
+
+
+@pytest.fixture(scope="module", params=["music_avqa", "avqa"])
+def laid_out(request, tmp_path_factory) -> tuple[dict[str, DataConfig], dict]:
+    """The same data set in three layouts, and its features by name."""
+    config = data_config(make_data(tmp_path_factory.mktemp("data"), dataset=request.param))
+    made = as_read(Path(config.features))
+    tables = [split.questions for split in open_data(config, KINDS, ["train", "val"]).splits.values()]
+    return {"files": config, "packed": pack(config), "public": publish(config, made, tables)}, made
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", ["files", "packed", "public"])
+@pytest.mark.parametrize("residency", ["device", "memory", "disk"])
+def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out, layout, residency):
+    configs, made = laid_out
+    data = open_data(configs[layout], KINDS, ["train", "val"])
+    batches = Loader(data, CPU, residency, workers=2)
+    if residency == "memory":  # the CPU's memory is its device; with a GPU this is the way that batches take
+        batches.residency = "memory"
+    for split in data.splits.values():
+        order = epoch_order(len(split), 10, seed=3, epoch=1)
+        made_batches = list(batches.batches(split, order))
+        assert len(made_batches) == len(order)
+        for batch, rows in zip(made_batches, order, strict=True):
+            assert_batch(batch, rows, split, data, made)
+
+
+def assert_batch(batch, rows, split, data, made) -> None:
+    """Compare a batch with the arrays of its questions' videos and sentences."""
+    asked = split.questions.iloc[rows]
+    np.testing.assert_array_equal(batch.rows, rows)
+    for kind in KINDS:
+        held = batch.inputs[kind][batch.inputs["video"]].numpy()
+        np.testing.assert_array_equal(held, np.stack([made[kind][video] for video in asked["video_id"]]))
+    for field in ("question", "prompt"):
+        held = batch.inputs["text"][batch.inputs[field]].numpy()
+        np.testing.assert_array_equal(held, np.stack([made["text"][sentence] for sentence in asked[field]]))
+    assert [data.vocabulary.answers[i] for i in batch.answer] == list(asked["answer"])
+    if "choices" in asked:
+        words = [[data.vocabulary.answers[i] for i in offered] for offered in batch.choices.tolist()]
+        assert words == list(asked["choices"])
+    else:
+        assert batch.choices is None
+
+
+def test_a_batch_gathers_each_video_once(music):
+    data = open_data(music, KINDS, ["train"])
+    batch = next(Loader(data, CPU, "disk", workers=1).batches(data.splits["train"], [np.arange(0, 20)]))
+    assert batch.inputs["audio"].shape == (3, 6, 128)  # nine questions a video
+    assert batch.inputs["token"].dtype == torch.float16
+
+
+def test_kinds_that_the_model_does_not_read_are_absent(music):
+    data = open_data(music, ("frame",), ["train"])
+    for residency in ("device", "disk"):
+        batch = next(Loader(data, CPU, residency, workers=1).batches(data.splits["train"], [np.arange(3)]))
+        assert batch.inputs["audio"] is None
+        assert batch.inputs["token"] is None
+        assert batch.inputs["frame"] is not None
+
+
+def test_a_file_that_is_lost_in_mid_epoch_is_named(music):
+    data = open_data(music, KINDS, ["train"])
+    batches = Loader(data, CPU, "disk", workers=2).batches(data.splits["train"], np.arange(63)[:, None])
+    next(batches)
+    (Path(music.features) / "vggish/00000006.npy").unlink()
+    with pytest.raises(UserError, match=r"00000006\.npy: no such file"):
+        list(batches)
+
+
+@given(st.integers(1, 200), st.integers(1, 70), st.integers(0, 2**32 - 1), st.integers(0, 40))
+def test_an_epoch_asks_every_question_once_in_an_order_of_its_own(questions, batch_size, seed, epoch):
+    order = epoch_order(questions, batch_size, seed, epoch)
+    assert sorted(np.concatenate(order)) == list(range(questions))
+    assert all(len(rows) == batch_size for rows in order[:-1])
+    assert len(order[-1]) == (questions - 1) % batch_size + 1
+    again = epoch_order(questions, batch_size, seed, epoch)
+    assert all(np.array_equal(a, b) for a, b in zip(order, again, strict=True))
+
+
+def test_another_seed_or_epoch_is_another_order():
+    orders = [np.concatenate(epoch_order(100, 7, *which)) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
+    assert len({order.tobytes() for order in orders}) == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "room", "wanted", "chosen"),
+    [
+        (CPU, {"host": 100}, "auto", "device"),
+        (CPU, {"host": 10}, "auto", "disk"),
+        (CPU, {"host": 100}, "memory", "device"),
+        (CPU, {"host": 100}, "disk", "disk"),
+        (GPU, {"host": 100, "gpu": 100}, "auto", "device"),
+        (GPU, {"host": 100, "gpu": 10}, "auto", "memory"),
+        (GPU, {"host": 10, "gpu": 10}, "auto", "disk"),
+        (GPU, {"host": 100, "gpu": 100}, "memory", "memory"),
+        (CPU, {"host": 10}, "memory", "memory: the features take 10.0 GB, 7.0 GB of it are free; disk would do"),
+        (GPU, {"host": 100, "gpu": 10}, "device", "device: the features take 10.0 GB, 7.0 GB of it are free; memory"),
+        (GPU, {"host": 10, "gpu": 100}, "memory", "memory: the features take 10.0 GB, 7.0 GB of it are free; device"),
+        (GPU, {"host": 10, "gpu": 10}, "device", "device: the features take 10.0 GB, 7.0 GB of it are free; disk"),
+    ],
+)
+def test_features_stay_where_they_fit(monkeypatch, device, room, wanted, chosen):
+    """10 GB of features; a share of the free memory is left to the model."""
+    monkeypatch.setattr(loader, "_available_memory", lambda: room["host"] * 10**9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room["gpu"] * 10**9, 10**12))
+    if ":" in chosen:
+        with pytest.raises(UserError, match=f"data.residency {chosen}"):
+            loader._settle(wanted, 10 * 10**9, device)
+    else:
+        assert loader._settle(wanted, 10 * 10**9, device) == chosen
+
+
+def test_the_available_memory_counts_what_the_cache_of_files_can_give():
+    free = loader.os.sysconf("SC_AVPHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")
+    everything = loader.os.sysconf("SC_PHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")
+    assert 0.5 * free < loader._available_memory() <= everything
+
+
+def test_a_loader_refuses_what_does_not_fit(music, monkeypatch):
+    data = open_data(music, KINDS, ["train"])
+    monkeypatch.setattr(loader, "_available_memory", lambda: 1000)
+    with pytest.raises(UserError, match="disk would do"):
+        Loader(data, CPU, "device", workers=1)
+    assert Loader(data, CPU, "auto", workers=1).residency == "disk"
