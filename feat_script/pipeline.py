@@ -56,7 +56,8 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
 
 def default_workers() -> int:
     """One decoder for each core that this process may use, shared among the processes of this machine."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Linux, others
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def extract(

@@ -155,6 +155,22 @@ def test_real_sound_made_late_by_remuxing(shared, tmp_path):
     assert abs(shifts[int(np.argmin(misfit))]) <= 16  # 1 ms
 
 
+def test_an_edit_list_that_skips_the_first_second(tmp_path):
+    whole, edited = write_clip(tmp_path / "whole.mp4", np.arange(25) / 5, sine(5)), tmp_path / "edited.mp4"
+    with av.open(str(whole)) as clip, av.open(str(edited), "w") as out:  # MP4 writes times below 0 as an edit list
+        streams = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in clip.streams}
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.pts -= round(1 / packet.time_base)
+                packet.dts -= round(1 / packet.time_base)
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    frames = read_frames(edited, T)
+    assert frames.own == 4
+    assert [number(image) for image in frames.images] == [7, 12, 17, 22] + [22] * 6
+    assert (loudness(read_audio(edited, T)) > 0.3).tolist() == [True] * 4 + [False] * 6
+
+
 def test_a_gap_in_the_sound_is_silence(tmp_path):
     whole, gap = write_clip(tmp_path / "whole.mkv", [0.0, 5.9], sine(6)), tmp_path / "gap.mkv"
     with av.open(str(whole)) as clip, av.open(str(gap), "w") as out:
