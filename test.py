@@ -17,27 +17,22 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from configs import schema
 from configs.schema import Config
+from configs.stored import open_run
 from dataset.annotations import read_annotations
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
-from dataset.data import Data, Split, open_data
+from dataset.data import Data, Split
 from dataset.loader import Loader
 from dataset.text_prompt import PromptTable
-from nets.config import FeatureSizes
-from nets.tspm import build_model
-from utils.checkpoint import load_checkpoint, load_weights
-from utils.errors import UserError, command
+from utils.errors import command
 from utils.evaluation import choose, in_order, perceive
 from utils.files import write_json
 from utils.grounding import heat_maps, pointing_table, selection_table, true_segments, truth_of
-from utils.manifest import compare_manifests
 from utils.metrics import accuracy_row, bootstrap_interval, compare, is_music_avqa, judge, most_frequent, random_choice
 from utils.paper import TABLE1, format_table1, format_table7
 from utils.plots import accuracy_bars, confusion_matrix
 from utils.predictions import read_predictions, write_predictions
-from utils.runtime import start
 
 PAPER_QUESTIONS = 9129  # of MUSIC-AVQA's test split, by question
 
@@ -46,16 +41,9 @@ def test_checkpoint(
     path: Path, split: str, overrides: list[str]
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], Config]:
     """Answer a split with a stored model: predictions, grounding measures (where there is truth), configuration."""
-    stored = load_checkpoint(path)
-    config = schema.from_dict(stored["config"], overrides)
-    with start(config.train.device, config.train.precision) as runtime:
-        data = open_data(config.data, config.model.kinds, [split], stored["answers"])
+    with open_run(path, split, overrides) as (config, data, model, runtime):
         for note in data.notes:
             print(note)
-        sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
-        _require_same_features(stored, sizes, data, config.data)
-        model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-        load_weights(model, stored["model"], path)
         loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
         asked = data.splits[split]
         classes, looked = [], defaultdict(list)
@@ -88,18 +76,6 @@ def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Con
         fit = store.manifests["token"]["fit"]
         tables["pointing game"] = pointing_table(questions, truth, looked["selected"], heat, fit)
     return tables
-
-
-def _require_same_features(stored: dict, sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
-    """Raise `UserError` where the features are of other sizes or another encoder than those the model learned from."""
-    for name, size in sizes._asdict().items():
-        if size != stored["sizes"][name]:
-            raise UserError(
-                f"{config.features}: {name} is {size}, but the run was trained with {stored['sizes'][name]}"
-            )
-    for kind in stored["manifests"].keys() & data.store.manifests.keys():
-        where = f"{config.features} ({kind})"
-        compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind])
 
 
 def _print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
