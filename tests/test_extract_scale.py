@@ -43,7 +43,7 @@ def command(ground, out, kind, processes=1):
 
 def run(*args, **kwargs):
     return subprocess.run(
-        command(*args, **kwargs), check=False, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        command(*args, **kwargs), check=False, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=400
     )
 
 
@@ -66,7 +66,7 @@ def test_killed_ten_times(ground, tmp_path):
             command(ground, killed, "visual"), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
         )
         os.set_blocking(process.stderr.fileno(), False)
-        said, deadline = b"", time.monotonic() + 60
+        said, deadline = b"", time.monotonic() + 120
         while b"clip_frame:" not in said and process.poll() is None and time.monotonic() < deadline:
             said += process.stderr.read() or b""
             time.sleep(0.005)
