@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import Namespace
+
 from dataset.config import DataConfig
 from nets.config import ModelConfig
 from utils.cli import Parser
@@ -88,15 +90,16 @@ def parse(parser: Parser, arguments: Sequence[str]) -> tuple[Config, Any]:
 
     Options on the command line win over files wherever they stand. Raises `UserError` or exits with status 2.
     """
-    return _build(parser, parser.parse_args(_files_first(arguments)))
+    files, rest = _files_and_rest(arguments)
+    return _build(parser, parser.parse_args([*files, *rest]))
 
 
 def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config of a stored run, with options such as `["--data.features", "elsewhere"]` on top."""
     parser = Parser(prog="")
     add_config(parser)
-    base = parser.parse_object(values)
-    return _build(parser, parser.parse_args(_files_first(overrides), namespace=base))[0]
+    files, rest = _files_and_rest(overrides)
+    return _build(parser, parser.parse_args([*files, *rest], namespace=parser.parse_object(values)))[0]
 
 
 def require_same_training(config: Config, stored: dict[str, Any], path: Path) -> None:
@@ -122,15 +125,24 @@ def _build(parser: Parser, namespace: Any) -> tuple[Config, Any]:
     return Config(built.out, built.data, built.model, built.train), namespace
 
 
-def _files_first(arguments: Sequence[str]) -> list[str]:
-    """Move `--config FILE` and `--config=FILE` to the front, in their order."""
+def _files_and_rest(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part `--config FILE` and `--config=FILE` from the rest, in their order. What is wrong in a file names it."""
     files, rest = [], []
     left = iter(arguments)
     for argument in left:
-        if argument == "--config":
-            files += [argument, *([path] if (path := next(left, None)) is not None else [])]
-        elif argument.startswith("--config="):
-            files.append(argument)
+        if argument == "--config" or argument.startswith("--config="):
+            files.append(argument if "=" in argument else f"--config={next(left, '')}")
+            _check_file(files[-1])
         else:
             rest.append(argument)
-    return files + rest
+    return files, rest
+
+
+def _check_file(argument: str) -> None:
+    parser = Parser(prog="")
+    parser.source = argument
+    add_config(parser)
+    options = parser.parse_args([argument])
+    for room in ("data", "model", "train"):
+        if not isinstance(options[room], Namespace):
+            parser.error(f"{room} must hold options by name, is {options[room]!r}")

@@ -9,9 +9,15 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the line unde
 
 
 class Parser(ArgumentParser):
-    """jsonargparse's parser; what it cannot accept is one line on stderr and exit status 2."""
+    """jsonargparse's parser; what it cannot accept is one line on stderr and exit status 2.
+
+    `source` is what is being parsed, where that is less than the whole command line; the line names it.
+    """
+
+    source: str | None = None
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message without the usage, which `--help` shows."""
-        print(f"error: {' '.join(message.split())} (--help lists all options)", file=sys.stderr)
+        where = f"{self.source}: " if self.source else ""
+        print(f"error: {where}{' '.join(message.split())} (--help lists all options)", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,266 @@
+"""Options: every one documented, files that hold only differences, and what wins over what."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs import schema
+from configs.schema import Config, TrainConfig
+from dataset.config import DataConfig
+from nets.config import ModelConfig
+from tests.small_run import ROOT, make_data, run
+from utils.checkpoint import load_checkpoint
+from utils.cli import Parser
+
+ROOMS = {"": Config, "data.": DataConfig, "model.": ModelConfig, "train.": TrainConfig}
+FILES = sorted((ROOT / "configs").rglob("*.yaml"))
+MUSIC = ROOT / "configs/music_avqa.yaml"
+
+
+def parse(*arguments) -> Config:
+    parser = Parser()
+    schema.add_config(parser)
+    return schema.parse(parser, [str(argument) for argument in arguments])[0]
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line that is said of a command line."""
+    with pytest.raises(SystemExit) as stop:
+        parse(*arguments)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def described(room: type) -> dict[str, str]:
+    """Each field of a dataclass with the string under it, read from the source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(room))).body[0].body
+    found = {}
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign):
+            told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            found[statement.target.id] = following.value.value if told else ""
+    return found
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def flat(values: dict, prefix: str = "") -> dict:
+    options = {}
+    for name, value in values.items():
+        options |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return options
+
+
+@pytest.mark.parametrize("prefix", ROOMS)
+def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, prefix):
+    monkeypatch.setenv("COLUMNS", "250")
+    parser = Parser()
+    schema.add_config(parser)
+    shown = plain(parser.format_help())
+    fields = described(ROOMS[prefix])
+    assert list(fields) == [field.name for field in dataclasses.fields(ROOMS[prefix])]
+    for name, text in fields.items():
+        assert text.strip().endswith("."), f"{prefix}{name} is not documented"
+        if not dataclasses.is_dataclass(getattr(ROOMS[prefix](), name)):
+            assert f"--{prefix}{name}" in shown
+        assert plain(text).rstrip(".") in shown, f"--help does not describe {prefix}{name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_hold_only_what_differs_from_the_defaults(path):
+    text = path.read_text()
+    assert text.startswith("# "), "a file says in its first line what it is for"
+    held = flat(yaml.safe_load(text))
+    assert held
+    defaults = flat({"out": Config.out} | {p[:-1]: dataclasses.asdict(room()) for p, room in ROOMS.items() if p})
+    parsed = flat(parse("--config", path).to_dict())
+    for name, value in held.items():
+        assert parsed[name] == value
+        assert value != defaults[name], f"{name} is {value!r} by default"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_files_name_their_run_or_are_ablations(path):
+    """A data set's file names a run folder of its own; an ablation leaves that to the command line."""
+    held = yaml.safe_load(path.read_text())
+    assert ("out" in held) == (path.parent.name == "configs")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_ablation_goes_on_top_of_a_data_set(path):
+    both = flat(parse("--config", MUSIC, "--config", path).to_dict())
+    only = flat(yaml.safe_load(path.read_text()))
+    assert both["out"] == "runs/music_avqa"
+    assert only.items() <= both.items()
+    base = flat(parse("--config", MUSIC).to_dict())
+    changed = {name for name in base if base[name] != both[name]}
+    assert changed - {"data.tokens"} == set(only) - {"data.tokens"}
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Two files that agree on nothing but `top_k`, which both set."""
+    (tmp_path / "a.yaml").write_text("out: a\nmodel: {top_k: 3, hidden: 64}\ntrain: {lr: 3e-4}\n")
+    (tmp_path / "b.yaml").write_text("model: {top_k: 4, streams: [a_sel, v_spa]}\n")
+    return [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+
+
+def test_files_compose_and_later_ones_win(files):
+    a, b = files
+    config = parse("--config", a, "--config", b)
+    assert (config.out, config.model.hidden, config.train.lr) == ("a", 64, 3e-4)
+    assert config.model.streams == ["a_sel", "v_spa"]
+    assert config.model.top_k == 4
+    assert parse("--config", b, f"--config={a}").model.top_k == 3
+
+
+@settings(max_examples=10)
+@given(st.permutations(["a", "b", "override", "other"]), st.booleans())
+def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joined):
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "a").write_text("model: {top_k: 3}\n")
+    (folder / "b").write_text("model: {top_k: 4, heads: 2}\n")
+    words = {name: [f"--config={folder / name}"] if joined else ["--config", folder / name] for name in "ab"}
+    words |= {"override": ["--model.top_k=7"] if joined else ["--model.top_k", 7], "other": ["--train.seed", 5]}
+    config = parse(*(word for name in order for word in words[name]))
+    assert (config.model.top_k, config.model.heads, config.train.seed) == (7, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config"], "--config="),
+        (["--model.topk", "3"], "--model.topk"),
+        (["--model.top_k", "0"], "model.top_k must be at least 1, is 0"),
+        (["--model.top_k", "3.5"], "model.top_k"),
+        (["--model.temporal", "some"], "model.temporal"),
+        (["--model.streams", "[a_sel, v_nothing]"], "v_nothing"),
+        (["--model.streams", "[a_sel, a_ctx]"], "must hold an audio and a visual stream"),
+        (["--model.heads", "3"], "model.hidden 512 must be a multiple of model.heads 3"),
+        (["--model.dropout", "1"], "model.dropout must be in [0, 1), is 1"),
+        (["--model.tokens", "0"], "model.tokens must be at least 1, is 0"),
+        (["--data.segments", "0"], "data.segments must be at least 1"),
+        (["--data.layout", "zip"], "data.layout"),
+        (["--train.lr", "fast"], "train.lr"),
+        (["--train.seed", "-1"], "train.seed must be in [0, 2**32), is -1"),
+        (["stray"], "stray"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(capsys, arguments, said):
+    try:
+        message = refused(capsys, *arguments)
+    except schema.UserError as error:
+        message = str(error)
+    assert said in message
+
+
+def test_an_unknown_key_or_a_malformed_file_is_named(capsys, tmp_path):
+    path = tmp_path / "typo.yaml"
+    wrong = {"model: {topk: 3}": "topk", "modle: {top_k: 3}": "modle", "model: {top_k: many}": "model.top_k"}
+    for text, said in (wrong | {"model: [": "", "": "", "[3]": "[3]", "model: 3": "model must hold options"}).items():
+        path.write_text(text)
+        for arguments in (("--config", path, "--config", MUSIC), (f"--config={path}", "--model.top_k", 3)):
+            message = refused(capsys, *arguments)
+            assert message.startswith(f"error: --config={path}: ")
+            assert said in message
+    assert f"--config={tmp_path / 'nowhere.yaml'}: " in refused(capsys, "--config", tmp_path / "nowhere.yaml")
+
+
+def test_files_need_not_be_whole_by_themselves(tmp_path):
+    """What one room's options say about another's is settled when all files are read."""
+    (tmp_path / "short.yaml").write_text("data: {segments: 5}\n")
+    assert parse("--config", tmp_path / "short.yaml", "--model.top_k", 3).data.segments == 5
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+CONFIGS = st.builds(
+    Config,
+    out=WORDS,
+    data=st.builds(
+        DataConfig,
+        train=WORDS,
+        truth=st.none() | WORDS,
+        features=WORDS,
+        layout=st.sampled_from(["files", "packed", "public"]),
+        segments=st.integers(20, 90),
+        tokens=st.none() | st.integers(14, 577),
+    ),
+    model=st.builds(
+        ModelConfig,
+        dropout=st.floats(0, 0.99),
+        top_k=st.integers(1, 20),
+        tokens=st.integers(1, 14),
+        streams=st.permutations(["a_grd", "v_sel", "v_spa"]),
+    ),
+    train=st.builds(TrainConfig, lr=st.floats(1e-12, 1e3), seed=st.integers(0, 2**32 - 1)),
+)
+
+
+@settings(max_examples=40)
+@given(CONFIGS)
+def test_a_stored_config_is_read_back_as_it_was(config):
+    assert schema.from_dict(config.to_dict()) == config
+
+
+@settings(max_examples=40)
+@given(CONFIGS)
+def test_a_printed_config_is_a_file_that_gives_the_same(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("printed") / "config.yaml"
+    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    assert parse("--config", path) == config
+
+
+def test_stored_options_may_be_overridden(tmp_path):
+    stored = parse("--config", MUSIC, "--model.top_k", 20).to_dict()
+    (tmp_path / "elsewhere.yaml").write_text("data: {features: elsewhere}\n")
+    words = ["--train.device", "cpu", "--config", str(tmp_path / "elsewhere.yaml")]
+    config = schema.from_dict(stored, words)
+    assert (config.model.top_k, config.data.features, config.train.device) == (20, "elsewhere", "cpu")
+    before = flat(stored)
+    changed = {name for name, value in flat(config.to_dict()).items() if value != before[name]}
+    assert changed == {"data.features", "train.device"}
+
+
+def test_tokens_are_as_many_as_the_model_merges_to_unless_more_are_stored():
+    assert parse().data.tokens == parse().model.tokens == 14
+    assert parse("--model.tokens", 8).data.tokens == 8
+    assert parse("--model.tokens", 8, "--data.tokens", 27).data.tokens == 27
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "refused"),
+    [("model.top_k", 3, True), ("data.train", "x.json", True), ("train.precision", "bf16", True),
+     ("data.features", "elsewhere", False), ("train.epochs", 40, False), ("out", "moved", False)],
+)  # fmt: skip
+def test_a_run_goes_on_only_with_the_options_that_it_began_with(option, value, refused):
+    stored = parse("--config", MUSIC).to_dict()
+    config = schema.from_dict(stored, [f"--{option}", str(value)])
+    if not refused:
+        schema.require_same_training(config, stored, Path("last.pt"))
+        return
+    with pytest.raises(schema.UserError, match=rf"last\.pt: {option} is .* there, but '?{value}'? now"):
+        schema.require_same_training(config, stored, Path("last.pt"))
+
+
+def test_what_is_printed_at_the_start_is_what_is_stored(tmp_path):
+    data = make_data(tmp_path)
+    printed = run("train.py", "--config", data, "--out", tmp_path / "run", "--train.epochs", 1, "--train.lr", 2e-5)
+    announced = printed.split("\n\n")[0]
+    stored = (tmp_path / "run/config.yaml").read_text()
+    assert announced.strip() == stored.strip()
+    values = yaml.safe_load(stored)
+    assert values == load_checkpoint(tmp_path / "run/best.pt")["config"]
+    assert values["train"]["lr"] == 2e-5
+    assert values["data"]["tokens"] == 4
+    assert parse("--config", tmp_path / "run/config.yaml").to_dict() == values
