@@ -1,4 +1,16 @@
-"""Rows of MUSIC-AVQA's annotation files (Li et al., CVPR 2022)."""
+"""Rows of MUSIC-AVQA's annotation files (Li et al., CVPR 2022), as they are and as others publish them.
+
+Version 2 (Liu et al., WACV 2024) has rows without `question_id`, `templ_values` that are a list instead of JSON in a
+string, and questions about videos that were made of others. These are videos of their own here, with files under
+their own names, made before extraction:
+
+    <id>_flip     mirrored, so that left is right:        ffmpeg -i <id>.mp4 -vf hflip -c:a copy <id>_flip.mp4
+    <id>+<other>  with the sound of another video (field `unmatch_audio`):
+                  ffmpeg -i <id>.mp4 -i <other>.mp4 -map 0:v -map 1:a -c copy -shortest <id>+<other>.mp4
+
+MUSIC-AVQA-R (Ma et al., NeurIPS 2024) rephrases the test questions, words filled in and `templ_values` gone: with
+`data.sheet MUSIC-AVQA-R` those that are no template take the prompt of that sheet's row `*`.
+"""
 
 import json
 from collections.abc import Mapping
@@ -12,17 +24,19 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of one row beside the question's text. Raises `UserError` naming the field that is wrong."""
     held = row.get("type")
     try:
-        kind = tuple(json.loads(held))
+        kind = tuple(held if isinstance(held, list) else json.loads(held))
     except (TypeError, ValueError):
         kind = ()
     if kind not in TABLE1_TYPES.values():
         raise UserError(f'field \'type\' must be one of the nine types, such as ["Audio", "Counting"], is {held!r}')
-    for field in ("video_id", "anser"):
+    names = ("video_id", "anser", *(["unmatch_audio"] if "unmatch_audio" in row else []))
+    for field in names:
         if not isinstance(row.get(field), str) or not row[field].strip():
             raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
+    sound = f"+{row['unmatch_audio'].strip()}" if "unmatch_audio" in row else ""
     return {
         "question_id": row.get("question_id"),
-        "video_id": row["video_id"].strip(),
+        "video_id": row["video_id"].strip() + sound,
         "modality": kind[0],
         "type": kind[1],
         "answer": row["anser"].strip(),

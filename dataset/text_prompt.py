@@ -109,8 +109,9 @@ class PromptTable:
 def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The (template, values) of an annotation row of MUSIC-AVQA or AVQA, as `PromptTable.fill` takes them.
 
-    MUSIC-AVQA keeps the template in `question_content` and the values in `templ_values`, a JSON list in a string;
-    AVQA keeps a whole question in `question_text`. Raises `UserError` naming the field and what it holds.
+    MUSIC-AVQA keeps the template in `question_content` and the values in `templ_values`, a list or JSON of one in a
+    string, absent where the words are filled in already; AVQA keeps a whole question in `question_text`. Raises
+    `UserError` naming the field and what it holds.
     """
     field = "question_content" if "question_content" in row else "question_text"
     template = row.get(field)
@@ -118,9 +119,9 @@ def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
         raise UserError(f"field {field!r} must hold a question, but holds {template!r}")
     if field == "question_text":
         return template, []
-    held = row.get("templ_values")
+    held = row.get("templ_values", [])
     try:
-        values = json.loads(held)
+        values = held if isinstance(held, list) else json.loads(held)
     except (TypeError, ValueError):
         values = None
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):

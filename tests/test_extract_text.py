@@ -121,7 +121,7 @@ def test_harmed_features_are_encoded_again(run, tmp_path, harm):
 
 
 def test_bad_rows_are_counted_and_left_out(run, tmp_path, capfd):
-    (tmp_path / "b.json").write_text(json.dumps([{"question_content": "Where is the performance?"}, *ROWS]))
+    (tmp_path / "b.json").write_text(json.dumps([{"question_content": "Is it?", "templ_values": "?"}, *ROWS]))
     assert run("--annotations", tmp_path / "a.json", tmp_path / "b.json") == SENTENCES
     err = capfd.readouterr().err
     assert "1 rows of the annotations left out" in err

@@ -363,9 +363,7 @@ def test_annotation_rows_of_both_datasets():
     assert question_text({"question_text": "Where is this?", "multi_choice": []}) == ("Where is this?", [])
 
 
-@pytest.mark.parametrize(
-    "held", [None, "", "violin", "['violin']", '{"a": 1}', '"violin"', "[1]", '["violin"', ["violin"]]
-)
+@pytest.mark.parametrize("held", [None, "", "violin", "['violin']", '{"a": 1}', '"violin"', "[1]", '["violin"', [1]])
 def test_malformed_values_are_named(held):
     with pytest.raises(UserError, match="'templ_values'") as error:
         question_text({"question_content": "Is there a <Object> sound?", "templ_values": held})
