@@ -1,0 +1,177 @@
+"""Fetch public annotations and weights; interrupted, it goes on where it was.
+
+    python scripts/download.py                                   # what there is, and what a person must fetch by hand
+    python scripts/download.py music_avqa vggish clip_l14
+
+Files whose digest is known, or the start of it, are checked. The whole digest of every file is recorded at its first
+download in <root>/digests.json, and compared from then on: a file that changed under its address is refused.
+"""
+
+import os
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from feat_script.clip_vision import clip
+from feat_script.vggish import URL as VGGISH
+from utils.cli import Parser
+from utils.errors import UserError, command
+from utils.files import read_json, sha256, write_json
+
+TRIES = 5
+CHUNK = 1 << 20
+
+
+class File(NamedTuple):
+    """A public file. Relative paths are below --root."""
+
+    url: str
+    path: str
+    sha256: str = ""  # the digest, or the start of it, where it is known
+    questions: int = 0  # in an annotation file, where the release that papers report on is known
+
+
+def _github(repository: str, commit: str, files: dict[str, str], questions: dict[str, int]) -> list[File]:
+    base = f"https://raw.githubusercontent.com/{repository}/{commit}"
+    return [File(f"{base}/{name}", path, questions=questions.get(name, 0)) for name, path in files.items()]
+
+
+def _clip(name: str) -> list[File]:
+    url = clip.clip._MODELS[name]  # the address holds the digest
+    return [File(url, str(Path("~/.cache/clip").expanduser() / Path(url).name), Path(url).parent.name)]
+
+
+SPLITS = ("train", "val", "test")
+QUESTIONS, BY_VIDEO = "data/json_update/avqa-{}.json", "dataset/split_video_id/music_avqa_{}.json"
+CATALOGUE = {
+    "music_avqa": _github(
+        "GeWu-Lab/MUSIC-AVQA",
+        "main",
+        {QUESTIONS.format(split): f"music_avqa/annotations/{split}.json" for split in SPLITS},
+        {QUESTIONS.format(split): count for split, count in zip(SPLITS, (31_927, 4_568, 9_129), strict=True)},
+    ),
+    "music_avqa_video_split": _github(
+        "GeWu-Lab/TSPM",
+        "259d4f51ed86963828179726cc9b818cb3debb2a",
+        {BY_VIDEO.format(split): f"music_avqa/annotations_video_split/{split}.json" for split in SPLITS},
+        {BY_VIDEO.format("val"): 4_571, BY_VIDEO.format("test"): 9_125},
+    ),
+    "music_avqa_v2_test": _github(
+        "DragonLiu1995/MUSIC-AVQA-v2.0",
+        "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8",
+        {"data/balance_full_set/test_balance.json": "music_avqa_v2/annotations/test.json"},
+        {},
+    ),
+    "vggish": [File(VGGISH, f"{torch.hub.get_dir()}/checkpoints/{Path(VGGISH).name}", Path(VGGISH).stem.split("-")[1])],
+    "clip_l14": _clip("ViT-L/14@336px"),
+    "clip_b32": _clip("ViT-B/32"),
+}
+BY_HAND = """by hand:
+  MUSIC-AVQA videos (9,288 of 60 s) and annotations: https://gewu-lab.github.io/MUSIC-AVQA/ -> data/music_avqa/videos
+  MUSIC-AVQA v2 (training questions, list of its videos): https://github.com/DragonLiu1995/MUSIC-AVQA-v2.0
+  MUSIC-AVQA-R (rephrased test questions): https://github.com/reml-group/MUSIC-AVQA-R
+  AVQA (57,335 questions; clips of VGGSound): https://mn.cs.tsinghua.edu.cn/avqa/ -> data/avqa/annotations, videos"""
+
+
+def download(file: File, root: Path) -> Path:
+    """Fetch a file unless it is there, check its digest and record it. Returns its path.
+
+    Raises `UserError` where it cannot be fetched or has another digest than is known or recorded.
+    """
+    path, record = root / file.path, root / "digests.json"
+    digests = read_json(record) if record.exists() else {}
+    held = path if path.exists() else _fetch(file.url, path)
+    digest, known = sha256(held), digests.get(file.url, file.sha256)
+    if not digest.startswith(known):
+        remedy = f"delete it, or its line in {record} if a new release is meant" if held == path else "it was deleted"
+        if held != path:
+            held.unlink()
+        raise UserError(f"{held}: its SHA-256 is {digest}, but that of {file.url} is {known}...; {remedy}")
+    os.replace(held, path)
+    if file.url not in digests:
+        write_json(record, digests | {file.url: digest})
+    return path
+
+
+def _fetch(url: str, path: Path) -> Path:
+    """Load `url` into a file beside `path`, going on where an earlier try ended. Returns that file, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part-etag")
+    failures = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _continue(url, part, tag):
+                tag.unlink(missing_ok=True)
+                return part
+            reason = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise UserError(f"{url}: {error.code} {error.reason}; look for it by hand\n{BY_HAND}") from error
+            reason = f"{error.code} {error.reason}"
+        except (HTTPException, OSError) as error:  # no connection, a broken one, a full disk
+            reason = str(error)
+        moved = part.exists() and part.stat().st_size > before
+        failures = 1 if moved else failures + 1
+        if failures == TRIES:
+            raise UserError(f"{url}: {reason}, {TRIES} times; run again to go on")
+        time.sleep(2 ** (failures - 1))
+
+
+def _continue(url: str, part: Path, tag: Path) -> bool:
+    """Load what `part` lacks; all of it if the file behind `url` has changed since. Returns whether it is whole."""
+    request = urllib.request.Request(url)
+    if part.exists() and tag.exists():
+        start = max(part.stat().st_size - 1, 0)  # one byte again, as a range of none is an error
+        request.add_header("Range", f"bytes={start}-")
+        request.add_header("If-Range", tag.read_text())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        start = start if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        etag = response.headers.get("ETag", "")
+        with open(part, "ab") as file:
+            file.truncate(start)
+            if etag.startswith('"'):  # a weak one does not promise the same bytes
+                tag.write_text(etag)
+            else:
+                tag.unlink(missing_ok=True)
+            with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True) as bar:
+                while chunk := response.read(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        return total is None or part.stat().st_size == total
+
+
+@command
+def main(args: list[str] | None = None) -> None:
+    """Fetch the sets that are named; without a name, list them all."""
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"sets to fetch: {', '.join(CATALOGUE)}")
+    parser.add_argument("--root", default="data", help="folder of data sets; weights go to the caches of their loaders")
+    options = parser.parse_args(args)
+    root = Path(options.root)
+    unknown = [name for name in options.names if name not in CATALOGUE]
+    if unknown:
+        raise UserError(f"{unknown[0]!r} is no set; there are {', '.join(CATALOGUE)}\n{BY_HAND}")
+    for name in options.names or CATALOGUE:
+        for file in CATALOGUE[name]:
+            if not options.names:
+                print(f"{name:24}{file.url} -> {root / file.path}")
+                continue
+            path = download(file, root)
+            print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(path)}")
+            if file.questions and (held := len(read_json(path))) != file.questions:
+                print(f"  holds {held} questions where the release that papers report on has {file.questions}")
+    if not options.names:
+        print(BY_HAND)
+
+
+if __name__ == "__main__":
+    main()
