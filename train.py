@@ -4,6 +4,7 @@ The run folder receives config.yaml, metrics.jsonl, TensorBoard events, last.pt 
 kill, --resume goes on from last.pt to the very numbers of a run that was never interrupted.
 """
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch.optim.lr_scheduler import StepLR
 from tqdm import tqdm
 
 from configs import schema
+from configs.stored import require_same_features
 from dataset.data import open_data
 from dataset.loader import Loader, epoch_order
 from nets.config import FeatureSizes
@@ -41,7 +43,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     options, folder = config.train, Path(config.out)
     last = _last_checkpoint(config, resume)
     with runtime.main_first():
-        data = open_data(config.data, config.model.kinds, ("train", "val"))
+        data = open_data(config.data, config.model.kinds, ("train", "val"), last and last["answers"])
     loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
     sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
     questions, validation = data.splits["train"], data.splits["val"]
@@ -52,6 +54,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
     if last:
+        require_same_features(last, sizes, data, config.data)
         load_weights(model, last["model"], folder / "last.pt")
         optimizer.load_state_dict(last["optimizer"])
         scheduler.load_state_dict(last["scheduler"])
@@ -96,7 +99,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             bar.update()
             at |= {"epoch": epoch, "step": step + 1}
             if len(unseen) == LOOK_EVERY or step + 1 == len(order):
-                _require_finite(unseen, questions.questions["question_id"])
+                bar.set_postfix(loss=f"{_mean_loss(unseen, questions.questions['question_id']):.3f}")
                 unseen.clear()
             if runtime.any(interrupt.asked):
                 at["loss"] = runtime.sum(loss_sum).item()
@@ -146,12 +149,13 @@ def _announce(config: schema.Config, notes: list[str], residency: str, model: nn
         print(f"resuming after epoch {at['epoch']}, step {at['step']}")
 
 
-def _require_finite(steps: list[tuple[Tensor, np.ndarray]], ids: pd.Series) -> None:
-    """Raise `UserError` with the questions of the first step whose loss is not finite."""
-    finite = torch.stack([loss for loss, _ in steps]).isfinite().tolist()
-    if not all(finite):
-        rows = steps[finite.index(False)][1]
-        raise UserError(f"the loss is not finite; the batch held the questions {', '.join(ids.iloc[rows])}")
+def _mean_loss(steps: list[tuple[Tensor, np.ndarray]], ids: pd.Series) -> float:
+    """Mean loss of a question. Raises `UserError` with the questions of the first step whose loss is not finite."""
+    losses = torch.stack([loss for loss, _ in steps]).tolist()
+    for loss, (_, rows) in zip(losses, steps, strict=True):
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is not finite; the batch held the questions {', '.join(ids.iloc[rows])}")
+    return sum(losses) / max(1, sum(len(rows) for _, rows in steps))
 
 
 @command
