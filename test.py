@@ -114,7 +114,8 @@ def report(
     print(
         f"\n{len(predictions)} questions, {row['All']:.2f} % correct, 95 % interval over videos {low:.2f} to {high:.2f}"
     )
-    if music and beside_paper and len(predictions) != PAPER_QUESTIONS:
+    same_questions = music and beside_paper and len(predictions) == PAPER_QUESTIONS
+    if music and beside_paper and not same_questions:
         print(f"The paper's rows are for {PAPER_QUESTIONS} questions; these are {len(predictions)}.")
     metrics = {"questions": len(predictions), "accuracy": row, "interval95": interval}
     for measure, table in (grounding or {}).items():
@@ -123,7 +124,7 @@ def report(
     write_predictions(out / "predictions.csv", predictions)
     write_json(out / "metrics.json", metrics)
     confusion_matrix(predictions, out / "confusion.png")
-    accuracy_bars(predictions, out / "accuracy.png", TABLE1["TSPM"] if music and beside_paper else None)
+    accuracy_bars(predictions, out / "accuracy.png", TABLE1["TSPM"] if same_questions else None)
     print(
         "\nwrote",
         ", ".join(str(out / file) for file in ("predictions.csv", "metrics.json", "confusion.png", "accuracy.png")),
@@ -147,6 +148,8 @@ def main() -> None:
         "--out", help="folder for the results; by default a folder named as the split, beside the input"
     )
     options, overrides = parser.parse_known_args()
+    if not options.predictions and (options.annotations or options.compare):
+        parser.error("--annotations and --compare go with --predictions")
     if options.predictions:
         if overrides:
             parser.error(f"unrecognized arguments: {' '.join(overrides)}")

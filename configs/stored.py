@@ -36,23 +36,25 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
     `UserError` for a file that is no checkpoint, and for features other than those the model learned from.
     """
     stored = load_checkpoint(path)
+    if not isinstance(stored, dict) or "config" not in stored:
+        raise UserError(f"{path}: is no checkpoint of train.py; scripts/convert_public.py converts published weights")
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
         data = open_data(config.data, config.model.kinds, [split], stored["answers"])
         sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
-        _require_same_features(stored, sizes, data, config.data)
+        require_same_features(stored, sizes, data, config.data)
         model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
         load_weights(model, stored["model"], path)
         yield StoredRun(config, data, model, runtime)
 
 
-def _require_same_features(stored: dict[str, Any], sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
+def require_same_features(stored: dict[str, Any], sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
     """Raise `UserError` where the features are of other sizes or another encoder than those the model learned from."""
     for name, size in sizes._asdict().items():
         if size != stored["sizes"][name]:
             raise UserError(
                 f"{config.features}: {name} is {size}, but the run was trained with {stored['sizes'][name]}"
             )
-    for kind in stored["manifests"].keys() & data.store.manifests.keys():
+    for kind in sorted(stored["manifests"].keys() & data.store.manifests.keys()):
         where = f"{config.features} ({kind})"
         compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind])

@@ -59,6 +59,14 @@ def test_a_small_avqa_is_trained_and_tested(tmp_path):
     offered = {choice for row in avqa_rows(["v"]) for choice in row["multi_choice"]}
     assert load_checkpoint(folder / "best.pt")["answers"] == list(avqa_vocabulary([offered]).answers)
 
+    rows_of_val = read_json(tmp_path / "val.json")
+    rows_of_val[0]["multi_choice"][3] = "a new choice"
+    rows_of_val[0]["answer"] = 0
+    write_json(tmp_path / "val.json", rows_of_val)
+    run("train.py", "--config", folder / "config.yaml", "--train.epochs", 13, "--resume")
+    assert load_checkpoint(folder / "last.pt")["at"]["epoch"] == 13
+    assert load_checkpoint(folder / "last.pt")["answers"] == list(avqa_vocabulary([offered]).answers)
+
     printed = run("test.py", "--run", folder)
     assert "test: 1 rows left out:" in printed
     assert "'mars', which is not among the choices" in printed

@@ -24,8 +24,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch.load raises half a dozen types for a damaged file
-        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # torch.load raises half a dozen types for a damaged file, some without a message
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:

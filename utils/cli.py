@@ -16,6 +16,9 @@ class Parser(ArgumentParser):
 
     source: str | None = None
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # else --data.feature would be taken for data.features
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message without the usage, which `--help` shows."""
         where = f"{self.source}: " if self.source else ""
