@@ -21,6 +21,7 @@ from utils.errors import UserError
 from utils.files import read_json, save_npy
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
 @pytest.fixture
@@ -69,12 +70,13 @@ def laid_out(request, tmp_path_factory) -> tuple[dict[str, DataConfig], dict]:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("device", [CPU, pytest.param(GPU, marks=NEEDS_GPU)], ids=str)
 @pytest.mark.parametrize("layout", ["files", "packed", "public"])
 @pytest.mark.parametrize("residency", ["device", "memory", "disk"])
-def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out, layout, residency):
+def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out, layout, residency, device):
     configs, made = laid_out
     data = open_data(configs[layout], KINDS, ["train", "val"])
-    batches = Loader(data, CPU, residency, workers=2)
+    batches = Loader(data, device, residency, workers=2)
     if residency == "memory":  # the CPU's memory is its device; with a GPU this is the way that batches take
         batches.residency = "memory"
     for split in data.splits.values():
@@ -82,6 +84,7 @@ def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out
         made_batches = list(batches.batches(split, order))
         assert len(made_batches) == len(order)
         for batch, rows in zip(made_batches, order, strict=True):
+            assert batch.inputs["audio"].device == batch.inputs["text"].device == batch.answer.device == device
             assert_batch(batch, rows, split, data, made)
 
 
@@ -90,10 +93,10 @@ def assert_batch(batch, rows, split, data, made) -> None:
     asked = split.questions.iloc[rows]
     np.testing.assert_array_equal(batch.rows, rows)
     for kind in KINDS:
-        held = batch.inputs[kind][batch.inputs["video"]].numpy()
+        held = batch.inputs[kind][batch.inputs["video"]].cpu().numpy()
         np.testing.assert_array_equal(held, np.stack([made[kind][video] for video in asked["video_id"]]))
     for field in ("question", "prompt"):
-        held = batch.inputs["text"][batch.inputs[field]].numpy()
+        held = batch.inputs["text"][batch.inputs[field]].cpu().numpy()
         np.testing.assert_array_equal(held, np.stack([made["text"][sentence] for sentence in asked[field]]))
     assert [data.vocabulary.answers[i] for i in batch.answer] == list(asked["answer"])
     if "choices" in asked:
