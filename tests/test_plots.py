@@ -16,7 +16,7 @@ from utils.paper import TABLE1, TABLE7
 def drawn(monkeypatch):
     """Collects the figures instead of writing them, laid out, so that what they show can be looked up."""
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save_png", lambda figure, path: figures.append(figure))
     return figures
 
 

@@ -79,10 +79,8 @@ def pointing_table(
         hits, chances = [], []
         for segment, patches in zip(selected[row], maps, strict=True):
             inside = np.zeros(len(patches), dtype=bool)
-            for performer in truth[video]["performers"]:
-                if performer["box"] and segment in performer["sounding_segments"]:
-                    left, top, right, bottom = performer["box"]
-                    inside |= (left <= x) & (x < right) & (top <= y) & (y < bottom)
+            for left, top, right, bottom in sounding_boxes(truth[video], segment):
+                inside |= (left <= x) & (x < right) & (top <= y) & (y < bottom)
             if inside.any():
                 hits.append(inside[patches == patches.max()].mean())
                 chances.append(inside.mean())
@@ -90,6 +88,11 @@ def pointing_table(
             hit[row], chance[row] = np.mean(hits), np.mean(chances)
     counted = ~np.isnan(hit)
     return _by_column(questions[counted], {"pointing": hit[counted], "chance": chance[counted]})
+
+
+def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:
+    """Boxes [x0, y0, x1, y1] of the performers in the picture that sound in a segment, from a video's truth file."""
+    return [p["box"] for p in video["performers"] if p["box"] and segment in p["sounding_segments"]]
 
 
 def heat_maps(

@@ -67,7 +67,7 @@ def confusion_matrix(predictions: pd.DataFrame, path: str | Path, largest: int =
     axes.set_title(title, fontsize=10)
     bar = figure.colorbar(image, ax=axes, fraction=0.25 / width, aspect=height / 0.2, pad=0.1 / width)
     bar.set_label("% of the annotated answer")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _answers_to_show(answer: pd.Series, prediction: pd.Series, largest: int) -> tuple[list[str], bool]:
@@ -125,7 +125,7 @@ def accuracy_bars(predictions: pd.DataFrame, path: str | Path, paper: Mapping[st
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _bar_groups(predictions: pd.DataFrame, columns: list[str]) -> dict[str, list[str]]:
@@ -142,8 +142,9 @@ def _bar_label(column: str, averages: set[str]) -> str:
     return "Average" if column in averages else column.split("-")[-1]
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
+    """Write a figure as PNG, atomically. Raises `UserError` if the file cannot be written."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=dpi)
     write_bytes(path, buffer.getvalue())

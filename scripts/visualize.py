@@ -1,0 +1,166 @@
+"""Figure 4 of the paper from any run: when and where the model looked, for a few questions of a split.
+
+    python scripts/visualize.py --run runs/bandstand --videos data/bandstand/videos
+    python scripts/visualize.py --run runs/bandstand --videos data/bandstand/videos --questions 12 45 --out two.png
+
+Without --questions a few are drawn by --seed, of as many types as can be; where truth files tell in which segments a
+prompt is true, from the questions for which these are neither none nor all. Any option of the stored configuration may
+be overridden, such as --train.device cpu.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jsonargparse.typing import PositiveInt
+from PIL import Image
+
+from configs.stored import StoredRun, open_run
+from dataset.loader import Loader
+from feat_script.media import MediaError, read_frames
+from feat_script.pipeline import find_videos
+from utils.errors import UserError, command
+from utils.evaluation import choose, perceive
+from utils.figure4 import Example, Frame, draw
+from utils.grounding import heat_maps, sounding_boxes, true_segments, truth_of
+from utils.metrics import judge
+
+LONG_SIDE = 320  # pixels of a frame as it is drawn
+
+
+def pick(questions: pd.DataFrame, true: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """Positions of `count` questions drawn by `seed`: one of each type in turn, then a second of each, and so on.
+
+    Where the true segments (Q, T) are known, those with none or all true are drawn only if there is no other question.
+    """
+    drawn = questions.reset_index(drop=True)
+    if true is not None:
+        partly = true.any(axis=1) & ~true.all(axis=1)
+        drawn = drawn[partly] if partly.any() else drawn
+    drawn = drawn.sample(frac=1, random_state=seed)
+    turn = drawn.groupby(["modality", "type"]).cumcount()
+    return turn.sort_values(kind="stable").index[:count].to_numpy()
+
+
+def find(questions: pd.DataFrame, wanted: list[str], source: str) -> np.ndarray:
+    """Positions of the questions with the ids `wanted`. Raises `UserError` for one that `source` has not."""
+    position = {name: row for row, name in enumerate(questions["question_id"])}
+    if absent := [name for name in wanted if name not in position]:
+        some = ", ".join(list(position)[:3])
+        raise UserError(f"{source}: has no question {', '.join(absent)}; there are {len(position)}, such as {some}")
+    return np.array([position[name] for name in dict.fromkeys(wanted)])
+
+
+def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) -> list[Example]:
+    """Ask the questions at `rows` of a split and keep what the model looked at. Raises `UserError` as `frames_of`."""
+    config, data, asked = run.config, run.data, run.data.splits[split]
+    loader = Loader(data, run.runtime.device, "disk", 1)  # a few videos; the rest stays where it is
+    ((batch, seen),) = perceive(run.model, loader.batches(asked, [rows]), config.train.precision, run.runtime.device)
+    questions = asked.questions.iloc[rows]
+    predictions = judge(questions, data.vocabulary.words(choose(seen.logits.float(), batch.choices).tolist()))
+    weights, selected = seen.segment_weights.float().cpu().numpy(), seen.selected.cpu().numpy()
+    looked = selected  # the segments whose tokens the audio attends to
+    if config.model.uses_tokens and config.model.spm_frames == "first_k":
+        looked = np.broadcast_to(np.arange(selected.shape[1]), selected.shape)
+    truth = truth_of(config.data.truth, questions["video_id"]) if config.data.truth else {}
+    manifests = data.store.manifests
+    fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
+    heat = [None] * len(rows)
+    if seen.token_weights is not None and not manifests:
+        print("no heat maps: the public layout does not tell which patches are in a token")
+    elif seen.token_weights is not None:
+        stored = data.store.read_source(list(questions["video_id"]))
+        on_tokens, merged = seen.token_weights.float().cpu().numpy(), seen.token_source.cpu().numpy()
+        heat = heat_maps(on_tokens, merged, looked, stored)
+
+    examples = []
+    for place, (row, maps) in enumerate(zip(predictions.to_dict("records"), heat, strict=True)):
+        told = truth.get(row["video_id"])
+        frames = []
+        pictures = frames_of(row["video_id"], videos, looked[place])
+        for k, (segment, (picture, size)) in enumerate(zip(looked[place], pictures, strict=True)):
+            boxes = sounding_boxes(told, segment) if told else []
+            frames.append(Frame(segment, picture, size, boxes, None if maps is None else maps[k]))
+        examples.append(
+            Example(
+                name=f"question {row['question_id']}, video {row['video_id']}",
+                kind=f"{row['modality']}, {row['type']}",
+                question=row["question"],
+                prompt=row["prompt"] if config.data.query == "prompt" else "(the question itself)",
+                prediction=row["prediction"],
+                answer=row["answer"],
+                correct=row["correct"],
+                weights=weights[place],
+                selected=selected[place],
+                true=told["questions"][row["question_id"]]["segments"] if told else None,
+                frames=frames,
+                fit=fit,
+            )
+        )
+    return examples
+
+
+def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:
+    """The frames of some segments, as large as they are drawn, with width and height of the original.
+
+    Raises `UserError` for a video that is not there or cannot be read.
+    """
+    if video not in videos:
+        some = next(iter(videos.values()))
+        raise UserError(f"--videos: holds no video {video!r} among {len(videos)}, such as {some}")
+    try:
+        images = read_frames(videos[video], int(segments.max()) + 1, _smaller).images
+    except MediaError as error:
+        raise UserError(f"{videos[video]}: {error}") from error
+    return [images[segment] for segment in segments]
+
+
+def _smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    picture = Image.fromarray(image)
+    size = picture.size
+    picture.thumbnail((LONG_SIDE, LONG_SIDE))
+    return np.asarray(picture), size
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, ask, draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--run", required=True, type=Path, help="run folder of train.py; its best.pt is asked")
+    parser.add_argument("--videos", required=True, help="folder of the videos")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to choose from")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--questions", nargs="+", metavar="ID", help="ids of the questions to draw")
+    which.add_argument("--examples", type=PositiveInt, default=4, help="how many to draw by --seed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
+    parser.add_argument("--out", help="the picture; by default figure4.png in the run folder")
+    options, overrides = parser.parse_known_args(arguments)
+
+    videos = find_videos(options.videos)
+    path = options.run / "best.pt"
+    with open_run(path, options.split, overrides) as run:
+        for note in run.data.notes:
+            print(note)
+        config, questions = run.config, run.data.splits[options.split].questions
+        if config.model.network != "tspm":
+            raise UserError(f"{path}: the network {config.model.network!r} looks at no segment; there is none to draw")
+        source = getattr(config.data, options.split)
+        if options.questions:
+            rows = find(questions, options.questions, source)
+        else:
+            true = None
+            if config.data.truth:
+                truth = truth_of(config.data.truth, questions["video_id"])
+                true = true_segments(questions, truth, config.data.segments)
+            rows = pick(questions, true, options.examples, options.seed)
+        examples = look(run, options.split, rows, videos)
+    out = Path(options.out or options.run / "figure4.png")
+    draw(examples, options.run.resolve().name, out)
+    print(f"{out}: questions {', '.join(questions['question_id'].iloc[rows])} of {source}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Figure 4 of the paper: when and where a model looked, a block for each question.
+
+Left the question in words; right the weights of all T segments as bars, the K selected ones marked, under them the
+segments in which the prompt is true, and the selected frames with the audio's weights on their patches.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.textpath import text_to_path
+
+from utils.geometry import seen_box
+from utils.plots import BLUE, VERMILION, save_png
+
+GREEN = "#009E73"  # what is true; with the others of Okabe and Ito (2008)
+GREY, DARK = "#BDBDBD", "#595959"
+YELLOW = to_rgb("#FFD500")
+HEAT = LinearSegmentedColormap.from_list("heat", [(*YELLOW, 0), (*YELLOW, 0.75)])  # laid over a frame in dim greys
+
+WHITE = 340  # what a white pixel would be if a frame under heat were not dimmed; yellow shows on any grey below it
+
+# Inches.
+MARGIN, TEXT, AXIS, WIDE = 0.2, 2.75, 0.62, 7.6  # across: the words, the axis' labels, the pictures
+BARS, BAND, SECONDS, GAP, BETWEEN = 0.62, 0.17, 0.26, 0.06, 0.32  # down: weights, truth, axis; between frames, blocks
+HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
+COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at most
+TALL = 0.65  # of a frame, at least, where five of them fit in a row
+
+
+class Frame(NamedTuple):
+    """One selected frame."""
+
+    segment: int
+    image: np.ndarray  # (h, w, 3) uint8
+    size: tuple[int, int]  # width and height in pixels of the video, in which boxes are measured
+    boxes: list[Sequence[float]]  # (left, top, right, bottom) of the performers sounding then
+    heat: np.ndarray | None  # (P,) weights of the patches, row by row; they sum to 1 at most
+
+
+@dataclass
+class Example:
+    """One question, its answers, and what was looked at."""
+
+    name: str  # of question and video
+    kind: str  # the question's type
+    question: str
+    prompt: str
+    prediction: str
+    answer: str
+    correct: bool
+    weights: np.ndarray  # (T,)
+    selected: np.ndarray  # (K,)
+    true: Sequence[int] | None  # segments in which the prompt is true; None where nobody knows
+    frames: list[Frame]  # K
+    fit: str | None  # "crop" or "squash": the part of a frame that CLIP saw; None where it is not known
+
+
+def draw(examples: Sequence[Example], title: str, path: str | Path) -> None:
+    """Draw the examples to a PNG file. Raises `UserError` if it cannot be written."""
+    heights = [_height(example) for example in examples]
+    width = MARGIN + TEXT + AXIS + WIDE + MARGIN
+    height = HEAD + sum(heights) + BETWEEN * len(examples)
+    figure = Figure(figsize=(width, height))
+    top = _Place(figure, HEAD)
+    _head(figure, examples, title)
+    for example, tall in zip(examples, heights, strict=True):
+        _block(top, example)
+        top = top.below(tall + BETWEEN)
+    save_png(figure, path, dpi=160)
+
+
+class _Place:
+    """Axes and words by inches from the left and below `top`, on the figure."""
+
+    def __init__(self, figure: Figure, top: float):
+        self.figure, self.top = figure, top
+        self.width, self.height = figure.get_size_inches()
+
+    def below(self, distance: float) -> "_Place":
+        return _Place(self.figure, self.top + distance)
+
+    def axes(self, left: float, down: float, width: float, height: float) -> Axes:
+        bottom = self.height - self.top - down - height
+        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def text(self, left: float, down: float, words: str, **style) -> None:
+        at = left / self.width, 1 - (self.top + down) / self.height
+        self.figure.text(*at, words, va="top", parse_math=False, **style)
+
+
+def _layout(example: Example) -> tuple[int, int, float, float]:
+    """Rows and columns of the frames, and the width and height of a frame's place."""
+    least, most = COLUMNS
+    shape = min(max(frame.size[1] / frame.size[0] for frame in example.frames), 1.25)  # height / width
+    most = min(max(int((WIDE + GAP) / (TALL / shape + GAP)), least), most)
+    rows = math.ceil(len(example.frames) / most)
+    columns = max(math.ceil(len(example.frames) / rows), least)
+    wide = (WIDE + GAP) / columns - GAP
+    return rows, columns, wide, wide * shape
+
+
+def _axis_height(example: Example) -> float:
+    return BARS + (0 if example.true is None else BAND) + SECONDS
+
+
+def _height(example: Example) -> float:
+    rows, _, _, tall = _layout(example)
+    return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(_words(example)))
+
+
+def _words(example: Example) -> list[tuple[str, dict]]:
+    """The lines of the left column with their style."""
+    small, plain = {"fontsize": 7.5, "color": DARK}, {"fontsize": 8.5}
+    bold = {"fontsize": 9, "fontweight": "bold"}
+    verdict = ("✓ right", bold | {"color": BLUE}) if example.correct else ("✗ wrong", bold | {"color": VERMILION})
+    return [
+        *_wrapped(example.kind, small),
+        *_wrapped(example.name, small),
+        ("", {}),
+        *_wrapped(example.question, bold),
+        ("", {}),
+        *_wrapped(f"Prompt: {example.prompt}", plain),
+        ("", {}),
+        *_wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain),
+        *_wrapped(f"Annotated: {example.answer.replace('_', ' ')}", plain),
+        verdict,
+    ]
+
+
+def _wrapped(words: str, style: dict) -> list[tuple[str, dict]]:
+    """Lines of words, each with its style, as wide as the left column at most."""
+    font = FontProperties(size=style["fontsize"], weight=style.get("fontweight"))
+    lines: list[str] = []
+    for word in words.split():
+        longer = f"{lines[-1]} {word}" if lines else ""
+        points, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
+        if lines and points <= 72 * TEXT:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [(line, style) for line in lines]
+
+
+def _block(top: _Place, example: Example) -> None:
+    for number, (words, style) in enumerate(_words(example)):
+        top.text(MARGIN, number * LINE, words, **style)
+    left = MARGIN + TEXT + AXIS
+    _time_line(top, left, example)
+    _, columns, wide, tall = _layout(example)
+    most = max((frame.heat.max() for frame in example.frames if frame.heat is not None), default=0)
+    for number, frame in enumerate(example.frames):
+        row, column = divmod(number, columns)
+        down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
+        axes = top.axes(left + column * (wide + GAP), down, wide, tall)
+        _draw_frame(axes, frame, example.fit, most)
+
+
+def _time_line(top: _Place, left: float, example: Example) -> None:
+    segments, highest = len(example.weights), example.weights.max()
+    chosen = np.isin(np.arange(segments), example.selected)
+    bars = top.axes(left, 0, WIDE, BARS)
+    bars.bar(np.arange(segments) + 0.5, example.weights, 0.86, color=np.where(chosen, BLUE, GREY))
+    bars.plot(example.selected + 0.5, example.weights[example.selected] + 0.14 * highest, "v", color=BLUE, markersize=5)
+    bars.set(xlim=(0, segments), ylim=(0, 1.3 * highest), ylabel="weight")
+    bars.set_yticks([0, highest], ["0", f"{highest:.2g}"])
+    bars.yaxis.set_label_coords(-0.05, 0.4)
+    bars.spines[["top", "right", "left"]].set_visible(False)
+    bars.tick_params(left=False, labelsize=7.5)
+    bars.yaxis.label.set_size(8)
+    lowest = bars
+    if example.true is not None:
+        lowest = top.axes(left, BARS + 0.07, WIDE, BAND - 0.07)
+        lowest.broken_barh([(segment, 1) for segment in example.true], (0, 1), color=GREEN)
+        lowest.set(xlim=(0, segments), ylim=(0, 1))
+        lowest.set_yticks([0.5], ["true"])
+        lowest.tick_params(left=False, labelsize=7.5)
+        lowest.spines[:].set_color(GREY)
+        bars.tick_params(bottom=False, labelbottom=False)
+    step = 5 if segments > 10 else 1
+    lowest.set_xticks(range(0, segments + 1, step), [f"{second} s" for second in range(0, segments + 1, step)])
+
+
+def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float) -> None:
+    """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat."""
+    width, height = frame.size
+    image, whole = frame.image, (0, width, height, 0)
+    if frame.heat is not None:
+        axes.imshow(image.mean(axis=-1), cmap="gray", vmin=0, vmax=WHITE, extent=whole)
+    else:
+        axes.imshow(image, extent=whole)
+    if fit:
+        left, top, right, bottom = seen_box(width, height, fit)
+        if frame.heat is not None:
+            grid = math.isqrt(len(frame.heat))
+            share = frame.heat.reshape(grid, grid) / most
+            axes.imshow(HEAT(share), extent=(left, right, bottom, top), interpolation="nearest")
+        sides = (0, 0, left, height), (right, 0, width, height), (0, 0, width, top), (0, bottom, width, height)
+        for x0, y0, x1, y1 in sides:  # two of them are empty, or all
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color="white", alpha=0.7, linewidth=0))
+    thin = 0.6 + 0.5 * axes.get_position().width * axes.figure.get_figwidth()  # points, by the inches of the frame
+    for x0, y0, x1, y1 in frame.boxes:
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=GREEN, linewidth=thin)
+        outline.set_path_effects([withStroke(linewidth=thin + 1, foreground="white")])
+        axes.add_patch(outline)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_anchor("NW")
+    axes.set_title(f"{frame.segment}–{frame.segment + 1} s", fontsize=7.5, pad=2)
+    axes.axis("off")
+
+
+def _head(figure: Figure, examples: Sequence[Example], title: str) -> None:
+    place = _Place(figure, 0)
+    place.text(MARGIN, 0.14, title, fontsize=8, color=DARK)
+    frames = [frame for example in examples for frame in example.frames]
+    keys = [Line2D([], [], color=BLUE, marker="v", linestyle="", label="selected")]
+    if any(example.true is not None for example in examples):
+        keys.append(Patch(color=GREEN, label="prompt is true"))
+    if any(frame.boxes for frame in frames):
+        keys.append(Patch(facecolor="none", edgecolor=GREEN, linewidth=1.4, label="sounding performer"))
+    left = MARGIN + TEXT + AXIS
+    holder = place.axes(left, 0.08, WIDE, 0.25)
+    holder.axis("off")
+    holder.legend(
+        handles=keys, loc="center left", ncols=len(keys), frameon=False, fontsize=8, borderpad=0, borderaxespad=0
+    )
+    if any(frame.heat is not None for frame in frames):
+        right = left + WIDE
+        bar = place.axes(right - 1.4, 0.15, 1.0, 0.12)
+        bar.set_facecolor(DARK)
+        bar.imshow(HEAT(np.linspace(0, 1, 64))[None], aspect="auto")
+        bar.set(xticks=[], yticks=[])
+        place.text(right - 1.46, 0.14, "audio's weight on a patch: 0", fontsize=8, ha="right")
+        place.text(right, 0.14, "most", fontsize=8, ha="right")
