@@ -98,15 +98,6 @@ def fit_image(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + size, top + size)))
 
 
-def seen_box(width: int, height: int, fit: str) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) in pixels of the part of a picture that CLIP saw."""
-    if fit == "squash":
-        return (0.0, 0.0, float(width), float(height))
-    short = min(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    return (left, top, left + short, top + short)
-
-
 @torch.inference_mode()
 def encode_frames(model, images: Tensor, merging: dict[int, tuple[int, ...]]) -> Features:
     """Encode frames (N, H, W, 3) uint8, square and of the model's size, merged by each of the schedules.

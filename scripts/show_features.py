@@ -19,13 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from feat_script.clip_vision import fit_image, seen_box
+from feat_script.clip_vision import fit_image
 from feat_script.media import MediaError, read_audio, read_frames
 from feat_script.pipeline import STATUS, find_videos
 from feat_script.vggish import log_mel
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import npy_header, read_json, write_bytes
+from utils.geometry import seen_box
 from utils.manifest import read_manifest
 
 COLUMNS, WIDE = 10, 320  # seconds in a row; pixels of a frame's long side
