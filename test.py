@@ -64,17 +64,19 @@ def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Con
     """When and where the model looked against the truth files; beside it, what CLIP's own similarity would select."""
     questions, store, top_k = asked.questions, data.store, looked["selected"].shape[1]
     truth = truth_of(config.data.truth, questions["video_id"])
-    frames = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
-    cosine = np.einsum("qtd,qd->qt", frames, data.text[asked.prompt]) / np.linalg.norm(frames, axis=-1)
+    pictures = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
+    cosine = np.einsum("qtd,qd->qt", pictures, data.text[asked.prompt]) / np.linalg.norm(pictures, axis=-1)
     rankings = {"zero-shot": cosine, "model": looked["segment_weights"]}
     true = true_segments(questions, truth, config.data.segments)
     tables = {"segment selection": selection_table(questions, true, rankings, top_k)}
     if "token_weights" in looked:
         patches = store.read_source(data.videos)  # (V, T, 1 + P)
         stored = (patches[video] for video in asked.video)
-        heat = heat_maps(looked["token_weights"], looked["token_source"], looked["selected"], stored)
-        fit = store.manifests["token"]["fit"]
-        tables["pointing game"] = pointing_table(questions, truth, looked["selected"], heat, fit)
+        frames = looked["selected"]
+        if config.model.spm_frames == "first_k":
+            frames = np.broadcast_to(np.arange(top_k), frames.shape)
+        heat = heat_maps(looked["token_weights"], looked["token_source"], frames, stored)
+        tables["pointing game"] = pointing_table(questions, truth, frames, heat, store.manifests["token"]["fit"])
     return tables
 
 
