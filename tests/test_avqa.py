@@ -41,6 +41,7 @@ def test_an_unknown_choice_does_not_win_where_every_score_is_tiny():
     assert choose(logits, torch.tensor([[-1, -1, 2, -1]])).tolist() == [2]
 
 
+@pytest.mark.slow
 def test_a_small_avqa_is_trained_and_tested(tmp_path):
     """The test split offers one choice that training never saw; it is never chosen, and where it is right all fail."""
     data, folder = make_data(tmp_path, videos=12, dataset="avqa"), tmp_path / "run"
@@ -96,6 +97,7 @@ def answer_of(row: dict) -> str:
     return row["multi_choice"][row["answer"]] if isinstance(row["answer"], int) else row["answer"]
 
 
+@pytest.mark.slow
 def test_the_published_layout_is_trained_and_tested(tmp_path):
     data, folder = make_data(tmp_path, layout="public"), tmp_path / "run"
     printed = run("train.py", "--config", data, "--out", folder, "--train.epochs", 2, "--model.spm_frames", "first_k")

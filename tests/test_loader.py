@@ -18,7 +18,7 @@ from dataset.features import KINDS, open_features
 from dataset.loader import Loader, epoch_order
 from tests.small_run import TOKENS, data_config, make_data
 from utils.errors import UserError
-from utils.files import read_json, save_npy
+from utils.files import read_json, save_npy, write_json
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -64,6 +64,7 @@ def pack(config: DataConfig) -> DataConfig:
 def laid_out(request, tmp_path_factory) -> tuple[dict[str, DataConfig], dict]:
     """The same data set in three layouts, and its features by name."""
     config = data_config(make_data(tmp_path_factory.mktemp("data"), dataset=request.param))
+    write_json(config.val, read_json(config.val)[::-1])  # its sentences in another order than those of train
     made = as_read(Path(config.features))
     tables = [split.questions for split in open_data(config, KINDS, ["train", "val"]).splits.values()]
     return {"files": config, "packed": pack(config), "public": publish(config, made, tables)}, made
