@@ -40,6 +40,8 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
         raise UserError(f"{path}: is no checkpoint of train.py; scripts/convert_public.py converts published weights")
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
+        if runtime.world > 1:
+            raise UserError("a stored run is opened by one process; start this without torchrun")
         data = open_data(config.data, config.model.kinds, [split], stored["answers"])
         sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
         require_same_features(stored, sizes, data, config.data)

@@ -119,7 +119,8 @@ def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
 
 def _settle(residency: str, needed: int, device: torch.device) -> str:
     """Choose for "auto"; on the CPU, "memory" is "device". Raises `UserError` where a named choice does not fit."""
-    host = SPARE * _available_memory()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun on this machine; each holds its own
+    host = SPARE * _available_memory() / processes
     if device.type == "cpu":
         free = {"device": host, "memory": host, "disk": np.inf}
     else:

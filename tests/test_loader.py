@@ -175,6 +175,14 @@ def test_features_stay_where_they_fit(monkeypatch, device, room, wanted, chosen)
         assert loader._settle(wanted, 10 * 10**9, device) == chosen
 
 
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    monkeypatch.setattr(loader, "_available_memory", lambda: 20 * 10**9)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loader._settle("auto", 3 * 10**9, CPU) == "device"
+    with pytest.raises(UserError, match=r"4\.0 GB, 3\.5 GB of it are free"):
+        loader._settle("memory", 4 * 10**9, CPU)
+
+
 def test_the_available_memory_counts_what_the_cache_of_files_can_give():
     free = loader.os.sysconf("SC_AVPHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")
     everything = loader.os.sysconf("SC_PHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")

@@ -1,5 +1,6 @@
 """test.py as a user runs it: a run, a checkpoint alone, predictions made elsewhere, two of them compared."""
 
+import contextlib
 import importlib.util
 import json
 import random
@@ -15,11 +16,13 @@ import torch
 from matplotlib.image import imread
 
 import train
+from configs import stored
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from tests.small_run import ROOT, make_data, run
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.files import read_json, write_json
 from utils.metrics import TABLE1_TYPES
+from utils.runtime import Runtime
 
 WRITTEN = {"predictions.csv", "metrics.json", "confusion.png", "accuracy.png"}
 
@@ -199,6 +202,15 @@ def test_features_of_other_sizes_are_refused(tested, main, tmp_path):
     make_data(tmp_path / "short", videos=16, segments=5)
     error = main("--run", tested[0], "--data.features", tmp_path / "short/features", fails=True)
     assert "field 'shape' is [5, 128]" in error
+
+
+def test_testing_in_several_processes_is_refused(tested, main, monkeypatch):
+    @contextlib.contextmanager
+    def two_processes(*_):
+        yield Runtime(torch.device("cpu"), rank=0, world=2)
+
+    monkeypatch.setattr(stored, "start", two_processes)
+    assert "start this without torchrun" in main("--run", tested[0], fails=True)
 
 
 @pytest.mark.parametrize(
