@@ -66,9 +66,10 @@ def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Con
     truth = truth_of(config.data.truth, questions["video_id"])
     pictures = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
     cosine = np.einsum("qtd,qd->qt", pictures, data.text[asked.prompt]) / np.linalg.norm(pictures, axis=-1)
-    rankings = {"zero-shot": cosine, "model": looked["segment_weights"]}
+    ranked = {"zero-shot": cosine, "model": looked["segment_weights"]}
+    selected = {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], "model": looked["selected"]}
     true = true_segments(questions, truth, config.data.segments)
-    tables = {"segment selection": selection_table(questions, true, rankings, top_k)}
+    tables = {"segment selection": selection_table(questions, true, ranked, selected)}
     if "token_weights" in looked:
         patches = store.read_source(data.videos)  # (V, T, 1 + P)
         stored = (patches[video] for video in asked.video)

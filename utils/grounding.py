@@ -33,25 +33,27 @@ def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.nd
 
 
 def selection_table(
-    questions: pd.DataFrame, true: np.ndarray, weights: dict[str, np.ndarray], top_k: int
+    questions: pd.DataFrame, true: np.ndarray, weights: dict[str, np.ndarray], selected: dict[str, np.ndarray]
 ) -> pd.DataFrame:
-    """How well segment weights rank the true segments, by column of Table 1, in per cent, chance beside it.
+    """How well segments are ranked and selected, by column of Table 1, in per cent, chance beside it.
 
-    `weights` maps a name to weights (Q, T): the model's, or any other ranking. For each there is the mean average
-    precision "AP <name>" and the share of the true segments among the K of largest weight, "R@K <name>". Questions
-    whose true segments are none or all are left out: every ranking is as good there.
+    "AP <name>" is the mean average precision of `weights[name]` (Q, T); "R@K <name>" is the share of the true segments
+    among `selected[name]` (Q, K). Questions whose true segments are none or all are left out: every ranking is as good
+    there.
     """
     rankable = true.any(axis=1) & ~true.all(axis=1)
     true, asked = true[rankable], questions[rankable]
+    positives, segments = true.sum(axis=1), true.shape[1]
     scores = {}
     for name, values in weights.items():
-        order = _ranking(values[rankable])
-        hits = np.take_along_axis(true, order, axis=1)
-        precision = hits.cumsum(axis=1) / np.arange(1, true.shape[1] + 1)
-        scores[f"AP {name}"] = (hits * precision).sum(axis=1) / true.sum(axis=1)
-        scores[f"R@{top_k} {name}"] = hits[:, :top_k].sum(axis=1) / true.sum(axis=1)
-    scores["AP chance"] = chance_precision(true.sum(axis=1), true.shape[1])
-    scores[f"R@{top_k} chance"] = np.full(len(asked), top_k / true.shape[1])
+        hits = np.take_along_axis(true, _ranking(values[rankable]), axis=1)
+        precision = hits.cumsum(axis=1) / np.arange(1, segments + 1)
+        scores[f"AP {name}"] = (hits * precision).sum(axis=1) / positives
+    scores["AP chance"] = chance_precision(positives, segments)
+    for name, indices in selected.items():
+        found = np.take_along_axis(true, indices[rankable], axis=1)
+        scores[f"R@{indices.shape[1]} {name}"] = found.sum(axis=1) / positives
+        scores[f"R@{indices.shape[1]} chance"] = np.full(len(asked), indices.shape[1] / segments)
     return _by_column(asked, scores)
 
 
