@@ -1,0 +1,134 @@
+"""The benchmark's training steps: ours, the plain ones beside it, and ours stage by stage."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dataset.loader import Batch, Loader
+from nets.config import ModelConfig
+from nets.layers import Dropout
+from nets.tspm import build_model
+from scripts.benchmark_data import Shapes
+from scripts.benchmark_measure import Mark, Task, alone, in_turn, matrix_products
+from scripts.benchmark_plain import PlainTSPM, copy_segments, gather_segments
+from utils.evaluation import predict
+from utils.runtime import Runtime, autocast, seed
+
+ANSWERS = 42
+EVALUATED = 4  # batches of a round of evaluation
+PRECISIONS = {
+    "cpu": ("fp32",),
+    "cuda": ("fp32", "tf32", "bf16"),
+}
+PLAIN = {"plain, segment by segment": copy_segments, "plain, one gather": gather_segments}
+
+
+class Step:
+    """A training step on a batch that is in memory: a task whose parts are forward, backward and optimizer."""
+
+    def __init__(self, model: nn.Module, inputs: dict[str, Tensor], device: torch.device, precision: str = "fp32"):
+        self.model, self.device, self.precision = model.to(device), device, precision
+        self.inputs = {name: x.to(device) for name, x in inputs.items()}
+        self.answer = torch.arange(len(inputs["question"]), device=device) % ANSWERS
+        self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+
+    def forward(self) -> Tensor:
+        """The loss."""
+        with autocast(self.device, self.precision):
+            logits = self.model(**self.inputs).logits
+        return F.cross_entropy(logits.float(), self.answer)
+
+    def __call__(self, mark: Mark) -> None:
+        """Forward, backward, optimizer."""
+        with matrix_products(self.precision):
+            loss = self.forward()
+            mark("forward")
+            self.optimizer.zero_grad()
+            loss.backward()
+            mark("backward")
+            self.optimizer.step()
+            mark("optimizer")
+
+
+def make_inputs(shapes: Shapes) -> dict[str, Tensor]:
+    """Random features of a batch, each question about a video of its own, in the dtypes in which they are stored."""
+    made, row, sizes = torch.Generator().manual_seed(0), torch.arange(shapes.batch), shapes.features
+    videos = (shapes.batch, sizes.segments)
+    return {
+        "audio": torch.randn(*videos, sizes.audio, generator=made),
+        "frame": torch.randn(*videos, sizes.frame, generator=made).half(),
+        "token": torch.randn(*videos, sizes.tokens, sizes.token, generator=made).half(),
+        "text": torch.randn(2 * shapes.batch, sizes.text, generator=made),
+        **{"video": row, "question": row, "prompt": row + shapes.batch},
+    }
+
+
+def plain_inputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same batch as published code holds it: float32, a row of everything for each question."""
+    videos = {kind: inputs[kind][inputs["video"]].float() for kind in ("audio", "frame", "token")}
+    return videos | {kind: inputs["text"][inputs[kind]] for kind in ("question", "prompt")}
+
+
+def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10) -> Step:
+    """A step of ours."""
+    seed(0)
+    config = ModelConfig(hidden=shapes.hidden, top_k=top_k, tokens=shapes.features.tokens)
+    return Step(build_model(config, shapes.features, ANSWERS), make_inputs(shapes), device, precision)
+
+
+def our_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
+    """Ours in each precision at the given shapes and at AVQA's: ten segments, of which eight are selected."""
+    avqa = shapes._replace(features=shapes.features._replace(segments=10))
+    made = {}
+    for precision in PRECISIONS[device.type]:
+        made[f"ours, {precision}"] = our_step(device, precision, shapes)
+        made[f"ours, {precision}, AVQA"] = our_step(device, precision, avqa, top_k=8)
+    return made
+
+
+def plain_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
+    """The two plain ones, in fp32."""
+    seed(0)
+    inputs = plain_inputs(make_inputs(shapes))
+    widths = {kind: getattr(shapes.features, kind) for kind in ("audio", "frame", "token", "text")}
+    models = {name: PlainTSPM(select, **widths, dim=shapes.hidden) for name, select in PLAIN.items()}
+    return {name: Step(model, inputs, device) for name, model in models.items()}
+
+
+def stages(step: Step) -> dict[str, Task]:
+    """Each stage of the model forward and backward by itself, and all its dropout layers together."""
+    parts = alone(dict(step.model.named_children()), step.forward)
+    dropouts = {name: module for name, module in step.model.named_modules() if isinstance(module, Dropout)}
+    parts["dropout"] = in_turn(alone(dropouts, step.forward).values())
+
+    def in_precision(task: Task, mark: Mark) -> None:
+        with matrix_products(step.precision), autocast(step.device, step.precision):
+            task(mark)
+
+    return {f"stage {name}": partial(in_precision, task) for name, task in parts.items()}
+
+
+def evaluation(step: Step, runtime: Runtime) -> Task:
+    """Predictions of a step's model for its batch, `EVALUATED` times."""
+    batch = len(step.answer)
+    made = [Batch(step.inputs, step.answer, None, np.arange(batch) + batch * n) for n in range(EVALUATED)]
+
+    def run(mark: Mark) -> None:
+        with matrix_products(step.precision):
+            predict(step.model, made, batch * EVALUATED, step.precision, runtime)
+
+    return run
+
+
+def fed(step: Step, loader: Loader, batches: list[np.ndarray]) -> Task:
+    """Training steps on batches as they come from a loader."""
+
+    def run(mark: Mark) -> None:
+        for batch in loader.batches(loader.data.splits["train"], batches):
+            step.inputs, step.answer = batch.inputs, batch.answer
+            step(lambda part: None)
+
+    return run
