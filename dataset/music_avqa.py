@@ -41,3 +41,8 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "type": kind[1],
         "answer": row["anser"].strip(),
     }
+
+
+def recording(video_id: str) -> str:
+    """The recording whose pictures a video shows: mirrored copies and those with other sound belong to the original."""
+    return video_id.split("+")[0].removesuffix("_flip")

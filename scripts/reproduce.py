@@ -1,0 +1,201 @@
+"""Run the tables and the figure of the paper.
+
+    python scripts/reproduce.py table1 table3 --seeds 0 1 2                     on Bandstand
+    python scripts/reproduce.py table1 --config configs/music_avqa.yaml --dry-run
+    python scripts/reproduce.py prior --config configs/music_avqa.yaml          needs questions only, no video
+
+Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV,
+Tables 3 and 4 as a picture too, into results/<name of the data set>. Runs that are finished are reused; killed and
+repeated, it goes on where it was; to redo one run, delete its folder. Exit status: 0 all done, 1 some runs failed or
+cannot start, 2 wrong options.
+"""
+
+import argparse
+import logging
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from nets.config import FeatureSizes
+from nets.tspm import build_model
+from scripts.derived_annotations import choice_of_four, split_by_videos
+from scripts.profile_model import profile
+from scripts.run_needs import unmerged
+from scripts.run_queue import Run, resolve, visible_devices, work
+from scripts.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError, command
+from utils.files import write_bytes
+from utils.metrics import TABLE1_COLUMNS, accuracy_row, most_frequent, random_choice
+from utils.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
+from utils.seed_table import MOST_SEEDS, Row
+
+
+def frequent(*by: str) -> Baseline:
+    """Always the most frequent answer of the training questions that agree in the columns `by`."""
+    return lambda train, test: accuracy_row(most_frequent(train, test, by))
+
+
+def chance(_: pd.DataFrame, test: pd.DataFrame) -> Row:
+    """Any of the answers offered."""
+    return {"All": random_choice(test)}
+
+
+def cost(run: Run) -> Row:
+    """The columns of Table 6: FLOPs for one question, and what an epoch of training took."""
+    stored = load_checkpoint(run.folder / "best.pt")
+    sizes = FeatureSizes(**stored["sizes"])
+    counts = profile(build_model(run.config.model, sizes, len(stored["answers"])), sizes)
+    seconds = statistics.median(epoch["train_seconds"] for epoch in run.epochs)
+    return counts | {"s/epoch": seconds, "All": run.results["accuracy"]["All"]}
+
+
+COST = ("parameters", "trained", "GFLOP", "thop parameters", "thop G", "s/epoch", "All")
+PAPER_COST = {"parameters_M": "thop parameters", "flops_G": "thop G", "All": "All"}
+
+WITHOUT = {
+    "w/o all": "--model.network audio_visual",
+    "w/o TPM": "--model.temporal even",
+    "w/o SPM": "--model.spatial frames",
+    "w/o TPC": "--model.temporal all",
+    "w/ QPrompt": "--data.query question",
+    "w/o Merge": "--model.tokens {unmerged}",
+}
+BLIND = {
+    "question only": "--model.network question",
+    "most frequent answer of each template": frequent("template"),
+    "most frequent answer": frequent(),
+}
+LESS = {
+    "w/o all": WITHOUT["w/o all"],
+    "visual only": "--model.network visual",
+    "audio only": "--model.network audio",
+    **BLIND,
+}
+
+TABLES = {
+    "table1": Table("Table 1: question types", {"TSPM": "", **LESS}, TABLE1, TABLE1_COLUMNS, LATER),
+    "table2": Table(
+        "Table 2: split by video",
+        {"TSPM": "", **BLIND},
+        TABLE2,
+        questions=split_by_videos,
+        note="No video is in two splits. Where that is so of the data set's own splits, these are the runs of Table 1.",
+    ),
+    "table3": Table("Table 3: modules", WITHOUT | {"TSPM": ""}, TABLE3, reference="TSPM"),
+    "table4": Table(
+        "Table 4: selected segments and merged tokens",
+        {f"top_k {k}, {s} tokens": f"--model.top_k {k} --model.tokens {s}" for k, s in TABLE4},
+        {f"top_k {k}, {s} tokens": row for (k, s), row in TABLE4.items()},
+        reference="top_k 10, 14 tokens",
+    ),
+    "table5": Table(
+        "Table 5: visual encoders",
+        {"TSPM, ViT-B/32": "--data.features {second_features}", "TSPM, ViT-L/14": ""},
+        {f"{method}, {encoder}": row for (method, encoder), row in TABLE5.items()},
+    ),
+    "table6": Table(
+        "Table 6: parameters (M), FLOPs of a question (G), training",
+        {"TSPM": "", "w/o all": WITHOUT["w/o all"], "question only": BLIND["question only"]},
+        {name: {PAPER_COST[column]: value for column, value in row.items()} for name, row in TABLE6.items()},
+        COST,
+        measure=cost,
+        note="GFLOP is true, a multiply-add is two; thop counts it once, and nothing of attention. s/epoch: the median "
+        "of a training epoch on the machine that ran it.",
+    ),
+    "table7": Table(
+        "Table 7: choice among four",
+        {
+            **{f"TSPM {name}": WITHOUT[name] for name in ("w/o all", "w/o TPM", "w/o SPM")},
+            "TSPM": "",
+            **BLIND,
+            "random choice": chance,
+        },
+        TABLE7,
+        ("All",),
+        questions=choice_of_four,
+    ),
+    "prior": Table("What the questions give away", BLIND, {"TSPM": TABLE1["TSPM"]}, TABLE1_COLUMNS),
+    "figure4": Table(
+        "Figure 4: when and where the model looked", {"TSPM": ""}, {}, questions=lambda config: None, seeds=1
+    ),
+}
+
+
+def draw_figure(planned: Planned, base: Base, head: str) -> None:
+    """Write figure4.png of the first run, and beside it how it was made."""
+    run = planned.runs["TSPM"][base.seeds[0]]
+    out = base.results / "figure4.png"
+    options = ["--run", run.folder, "--videos", base.videos, "--examples", 4, "--seed", 0, "--out", out]
+    made = ["scripts/visualize.py", *map(str, options)]
+    if subprocess.run([sys.executable, *made], check=False).returncode:
+        raise UserError(f"figure4: python {shlex.join(made)} failed")
+    title = f"{planned.table.title}, on {dataset_name(planned.config)}"
+    text = [f"# {title}", f"    {head}", f"![{title}](figure4.png)", f"Drawn by `python {shlex.join(made)}`."]
+    write_bytes(base.results / "figure4.md", ("\n\n".join(text) + "\n").encode())
+
+
+def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Read the options, and those that are train.py's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("tables", nargs="+", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--config", action="append", help="YAML file of the data set (default configs/bandstand.yaml)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each row and seed")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs, their cost and what is missing")
+    parser.add_argument("--second-features", help="features of Table 5's second CLIP (default <data.features>_b32)")
+    parser.add_argument("--videos", type=Path, help="for figure4 (default: the folder videos beside data.features)")
+    parser.add_argument("--runs", type=Path, default="runs/tables", help="folder of the runs")
+    parser.add_argument("--results", type=Path, default="results", help="folder of the tables and pictures")
+    return parser.parse_known_args(args)
+
+
+@command
+def main(args: list[str] | None = None) -> int:
+    """Plan, run, write; return the exit status."""
+    args = sys.argv[1:] if args is None else args
+    options, overrides = parse(args)
+    if not 1 <= len(set(options.seeds)) == len(options.seeds) <= MOST_SEEDS:
+        raise UserError(f"--seeds must be 1 to {MOST_SEEDS} different numbers")
+    files = options.config or ["configs/bandstand.yaml"]
+    arguments = [*(part for file in files for part in ("--config", file)), *overrides]
+    config = resolve(arguments)
+    name, features = Path(config.out).name, config.data.features
+    values = {
+        "features": features,
+        "second_features": options.second_features or f"{features}_b32",
+        "unmerged": unmerged(config.data),
+    }
+    videos = options.videos or Path(features).parent / "videos"
+    base = Base(arguments, options.seeds, options.runs / name, options.results / name, videos, values)
+    logging.getLogger("thop").setLevel(logging.WARNING)
+
+    known: dict[str, Run] = {}
+    plans = {table: plan(TABLES[table], base, known) for table in dict.fromkeys(options.tables)}
+    if options.dry_run:
+        return 0 if print_plan(list(plans.values()), base) else 1
+    faults = [f"{row}: {why}" for planned in plans.values() for row, why in planned.reasons.items()]
+    for fault in dict.fromkeys(faults):
+        print(f"cannot start: {fault}", file=sys.stderr)
+    if not known:
+        raise UserError("none of the runs can start; --dry-run lists what is missing and how to make it")
+
+    failures = work(list(known.values()), visible_devices(config.train.device))
+    own = [arg for arg in args if arg not in TABLES]
+    for table, planned in plans.items():
+        head = f"python scripts/reproduce.py {table} {shlex.join(own)}".strip()
+        if table != "figure4":
+            write_table(table, planned, base, head, failures)
+            print(f"wrote {base.results / table}.md")
+        elif any(run.done for run in planned.runs["TSPM"].values()):
+            draw_figure(planned, base, head)
+    return 1 if faults or failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

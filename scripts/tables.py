@@ -1,0 +1,260 @@
+"""A table of the paper as rows of options; its runs, what they would cost, and the files made of them."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from configs.schema import Config
+from dataset.annotations import read_annotations
+from dataset.features import open_features
+from dataset.text_prompt import PromptTable
+from scripts.derived_annotations import Derived, music_avqa
+from scripts.run_needs import describe_missing, training_flop
+from scripts.run_queue import Run, find_run, resolve, visible_devices
+from utils.errors import UserError
+from utils.seed_table import Line, Row, draw_bars, write_csv, write_markdown
+
+Baseline = Callable[[pd.DataFrame, pd.DataFrame], Row]
+DATASETS = {"music_avqa": "MUSIC-AVQA", "avqa": "AVQA"}
+
+
+def accuracy(run: Run) -> Row:
+    """The row that test.py wrote: accuracy by question type."""
+    return run.results["accuracy"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the paper.
+
+    rows: by name, the options of train.py that make the row, or a function of the train and test questions
+    paper: rows as published; one that has the name of ours stands below it
+    columns: those that are printed
+    later: rows published after the paper
+    questions: which questions, where they are not the configuration's
+    measure: what is printed of a run
+    seeds: how many of the seeds, where not all
+    note: what a reader must know of it
+    reference: the row that a picture compares the others with; no picture without one
+    """
+
+    title: str
+    rows: dict[str, str | Baseline]
+    paper: dict[str, Row]
+    columns: Sequence[str] = ("A", "V", "AV", "All")
+    later: dict[str, Row] | None = None
+    questions: Callable[[Config], Derived | None] = music_avqa
+    measure: Callable[[Run], Row] = accuracy
+    seeds: int | None = None
+    note: str = ""
+    reference: str | None = None
+
+
+class Base(NamedTuple):
+    """What the tables of one command have in common."""
+
+    arguments: list[str]  # of train.py: configuration files and options on top
+    seeds: list[int]
+    runs: Path  # folder of run folders
+    results: Path  # folder of the files made
+    videos: Path
+    values: dict[str, Any]  # what `{names}` in a row's options stand for
+
+
+@dataclass
+class Planned:
+    """A table's rows: arguments of train.py, configuration, runs by seed, and the reason where they cannot start."""
+
+    table: Table
+    config: Config
+    arguments: dict[str, list[str]]
+    configs: dict[str, Config]
+    runs: dict[str, dict[int, Run]]
+    reasons: dict[str, str]
+
+
+def plan(table: Table, base: Base, known: dict[str, Run]) -> Planned:
+    """Resolve every row and find its runs, those of other tables among them by digest (`known`, which is added to).
+
+    Writes the annotations that the table derives. Raises `UserError` for options that do not fit the table.
+    """
+    arguments = list(base.arguments)
+    config = resolve(arguments)
+    if derived := table.questions(config):
+        if all(Path(source).exists() for source in derived.sources):
+            derived.make()
+        arguments += derived.arguments
+    planned = Planned(table, resolve(arguments), {}, {}, {}, {})
+    for name, own in table.rows.items():
+        if callable(own):
+            continue
+        planned.arguments[name] = row = [*arguments, *shlex.split(own.format(**base.values))]
+        runs = planned.runs[name] = {}
+        try:
+            planned.configs[name] = resolve(row)
+            for seed in base.seeds[: table.seeds]:
+                found = find_run(f"{name}, seed {seed}", row, seed, base.runs)
+                runs[seed] = known.setdefault(found.digest, found)
+        except UserError as error:
+            planned.reasons[name] = " ".join(str(error).split())
+    return planned
+
+
+# Before the runs
+
+
+def print_plan(plans: Sequence[Planned], base: Base) -> bool:
+    """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
+    features, seen, waits = base.values["features"], set(), []
+    done_flop, done_seconds, todo_flop, todo = 0.0, 0.0, 0.0, 0
+    for planned in plans:
+        print(f"\n{planned.table.title}")
+        for name, own in planned.table.rows.items():
+            if callable(own):
+                print(f"  {name}: no training")
+                continue
+            if name not in planned.configs:
+                print(f"  {name}: cannot be run: {planned.reasons[name]}")
+                continue
+            config, runs = planned.configs[name], planned.runs[name]
+            flop, again = training_flop(config, features), repr(config) in seen
+            seen.add(repr(config))
+            if name in planned.reasons:
+                if planned.reasons[name] not in waits:
+                    waits.append(planned.reasons[name])
+                states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
+            else:
+                states = ", ".join(f"seed {seed} {_state(run)}" for seed, run in runs.items())
+            seeds = base.seeds[: planned.table.seeds]
+            print(f"  {name}: {states}; {_readable(flop)} each" + (", counted above" if again else ""))
+            if not again:
+                shares = [_share(runs.get(seed)) for seed in seeds]
+                done_flop += flop * sum(shares)
+                done_seconds += sum(epoch["train_seconds"] for run in runs.values() for epoch in run.epochs)
+                todo_flop += flop * (len(seeds) - sum(shares))
+                todo += len(seeds) - sum(run.done for run in runs.values())
+            if not all(run.done for run in runs.values()) or not runs:
+                print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
+    print(f"\n{todo} runs to do, {_readable(todo_flop)}, ", end="")
+    problems = []
+    try:
+        workers = len(visible_devices(plans[0].config.train.device))
+    except UserError as error:
+        workers, problems = 1, [str(error)]
+    print(f"{workers} at a time; ", end="")
+    if done_seconds:
+        seconds = todo_flop * done_seconds / done_flop / workers
+        print(
+            f"about {timedelta(seconds=round(seconds))} at the {_readable(done_flop / done_seconds)}/s of what is done"
+        )
+    else:
+        print("the time is known once the first has begun")
+    problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
+    configs = [config for planned in plans for config in planned.configs.values()]
+    problems += describe_missing(configs, features, base.videos)
+    print("\n" + "\n".join(problems or ["nothing is missing"]))
+    return not problems and not any(planned.reasons for planned in plans)
+
+
+def _share(run: Run | None) -> float:
+    """How much of a run's training is done."""
+    return len(run.epochs) / run.config.train.epochs if run else 0.0
+
+
+def _state(run: Run) -> str:
+    if run.done:
+        return "done"
+    return f"at epoch {len(run.epochs)} of {run.config.train.epochs}" if run.epochs else "to do"
+
+
+def _readable(flop: float) -> str:
+    for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
+        if flop >= size:
+            return f"{flop / size:.3g} {unit}"
+    return f"{flop / 1e9:.3g} GFLOP"
+
+
+# After the runs
+
+
+def write_table(name: str, planned: Planned, base: Base, head: str, failures: dict[Path, str]) -> None:
+    """Write a table as Markdown and CSV, with a picture where it has a reference row; our rows above the paper's."""
+    table, path = planned.table, base.results / name
+    ours = {row: _measured(planned, row) for row in table.rows}
+    lines, others = [], dict(table.paper)
+    for row, by_seed in ours.items():
+        if by_seed:
+            lines.append(Line(row, "this project", list(by_seed.values())))
+        if row in others:
+            lines.append(Line(row, "TSPM paper", [others.pop(row)]))
+    blocks = {f"This project, on {dataset_name(planned.config)}": lines}
+    if others:
+        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", [others[row]]) for row in others]
+    if table.later:
+        blocks["Published later (* second-hand)"] = [Line(row, "later", [table.later[row]]) for row in table.later]
+    notes = _notes(planned, base, failures)
+    text = [f"# {table.title}, on {dataset_name(planned.config)}", f"    {head}"]
+    if table.reference and (reference := ours[table.reference]):
+        drawn = {row: by_seed for row, by_seed in ours.items() if by_seed.keys() & reference.keys()}
+        title = f"{table.title}, on {dataset_name(planned.config)}"
+        draw_bars(path.with_suffix(".png"), title, drawn, table.paper, table.reference)
+        text.append(f"![{table.title}]({name}.png)")
+    write_markdown(path.with_suffix(".md"), "\n\n".join(text), table.columns, blocks, notes)
+    write_csv(path.with_suffix(".csv"), head, table.columns, [line for block in blocks.values() for line in block])
+
+
+def _measured(planned: Planned, name: str) -> dict[int, Row]:
+    """What was measured of a row, by seed; a baseline depends on none and stands under one."""
+    own = planned.table.rows[name]
+    if not callable(own):
+        runs = planned.runs[name]
+        return {seed: planned.table.measure(run) for seed, run in runs.items() if run.done}
+    data = planned.config.data
+    prompts = PromptTable.read(data.prompts, data.sheet)
+    return {0: own(*(read_annotations(path, data.dataset, prompts).questions for path in (data.train, data.test)))}
+
+
+def _notes(planned: Planned, base: Base, failures: dict[Path, str]) -> list[str]:
+    """What a reader of the table must know."""
+    notes, config = [planned.table.note] if planned.table.note else [], planned.config
+    if config.data.truth:
+        notes.append(
+            "Bandstand is a benchmark that this project generates; the paper's rows are for MUSIC-AVQA (AVQA in Table "
+            "7), other questions about other videos: their order can be compared with ours, their height cannot."
+        )
+    if len(base.seeds) > 1:
+        notes.append("± is half the 95 % interval of the mean over seeds (Student's t).")
+    runs = [run for by_seed in planned.runs.values() for run in by_seed.values() if run.done]
+    if runs:
+        reach = max((high - low) / 2 for low, high in (run.results["interval95"]["All"] for run in runs))
+        asked = runs[0].results["questions"]
+        notes.append(
+            f"{asked} test questions; drawing other test videos would move the total of one run by ± {reach:.2f} "
+            "(95 %, bootstrap over videos)."
+        )
+    notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
+    for by_seed in planned.runs.values():
+        notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]
+    if config.data.truth and "second_features" in " ".join(map(str, planned.table.rows.values())):
+        notes += [f"{row} here: {_encoder(found)}." for row, found in planned.configs.items()]
+    return notes
+
+
+def _encoder(config: Config) -> str:
+    data = config.data
+    try:
+        manifest = open_features(data.features, data.layout, ["frame"], data.segments, data.tokens).manifests["frame"]
+    except UserError:
+        return f"{data.features}, which is not there"
+    return f"{manifest['encoder']}, {manifest['image_size']} px, frame width {manifest['shape'][-1]} ({data.features})"
+
+
+def dataset_name(config: Config) -> str:
+    """What a table calls the data set, plainly where it is generated."""
+    run = Path(config.out).name
+    return f"Bandstand ({run}, generated)" if config.data.truth else f"{DATASETS[config.data.dataset]} ({run})"

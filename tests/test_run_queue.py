@@ -1,0 +1,267 @@
+"""The queue of runs: what decides a run's folder, and that finished, broken, locked and killed runs are handled."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from scripts import run_queue
+from scripts.run_queue import Run, find_run, visible_devices, work
+from tests.small_run import ROOT, make_data
+from tests.synthetic import edit_json
+from utils.errors import Interrupted, UserError
+from utils.files import read_json, write_json
+
+STAND_IN = """
+import json, os, pathlib, sys, time
+folder, epochs, seconds, fails = pathlib.Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+trace, log = folder.parent / "trace.txt", folder / "metrics.jsonl"
+device = os.environ.get("CUDA_VISIBLE_DEVICES")
+with open(trace, "a") as file: print("begin", folder.name, device, time.time(), file=file)
+if fails: sys.exit("nothing\\nerror: " + fails)
+for epoch in range(len(log.read_text().splitlines()) if log.exists() else 0, epochs):
+    time.sleep(seconds / epochs)
+    with open(log, "a") as file: print(json.dumps({"epoch": epoch + 1, "train_seconds": 1.0}), file=file)
+with open(trace, "a") as file: print("end", folder.name, device, time.time(), file=file)
+"""
+TEST = """
+import json, pathlib, sys
+(path := pathlib.Path(sys.argv[1]) / "test/metrics.json").parent.mkdir()
+path.write_text(json.dumps({"accuracy": {"All": 50.0}}))
+"""
+
+
+class Quick(Run):
+    """A run whose training is a stand-in of some seconds, or fails."""
+
+    seconds, fails = 0.2, ""
+
+    @property
+    def commands(self):
+        yield ["-c", STAND_IN, str(self.folder), str(self.config.train.epochs), str(self.seconds), self.fails]
+        yield ["-c", TEST, str(self.folder)]
+
+
+def quick(folder, config, **attributes):
+    run = Quick(folder.name, (), config, folder)
+    for name, value in attributes.items():
+        object.__setattr__(run, name, value)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _short_ticks(monkeypatch):
+    monkeypatch.setattr(run_queue, "TICK", 0.02)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The YAML of a small data set."""
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def config(data):
+    return run_queue.resolve(["--config", str(data)])
+
+
+def trace(root):
+    """(begin or end, folder's name, device, time) of each stand-in, in order."""
+    path = root / "trace.txt"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def begun(root):
+    return [name for what, name, *_ in trace(root) if what == "begin"]
+
+
+# Which run is which
+
+
+def folder_of(data, *options, seed=0):
+    return find_run("Some, seed 0", ["--config", str(data), *map(str, options)], seed, "runs").folder
+
+
+def test_a_run_is_found_again_by_what_decides_its_numbers(data, tmp_path):
+    known = folder_of(data)
+    assert known.name.startswith("some_seed_0-")
+    assert folder_of(data, "--out", "elsewhere", "--train.device", "auto", "--data.workers", 3) == known
+    shutil.copytree(data.parent / "features", tmp_path / "moved")
+    shutil.copy(data.parent / "test.json", tmp_path / "renamed.json")
+    assert folder_of(data, "--data.features", tmp_path / "moved", "--data.test", tmp_path / "renamed.json") == known
+    assert folder_of(data, seed=1) != known
+    for option, value in (("train.epochs", 5), ("model.top_k", 2), ("data.query", "question")):
+        assert folder_of(data, f"--{option}", value) != known
+
+
+def test_another_label_finds_the_folder_that_is_there(data, tmp_path):
+    arguments = ["--config", str(data)]
+    run = find_run("Some", arguments, 0, tmp_path)
+    run.folder.mkdir()
+    assert find_run("Other", arguments, 0, tmp_path).folder == run.folder
+
+
+@pytest.mark.parametrize("changed", ["annotations", "prompts", "manifest"])
+def test_a_run_is_another_one_when_its_data_change(data, tmp_path, changed):
+    known = folder_of(data)
+    if changed == "annotations":
+        rows = read_json(data.parent / "test.json")
+        rows[0]["anser"] = "yes" if rows[0]["anser"] == "no" else "no"
+        write_json(tmp_path / "test.json", rows)
+        assert folder_of(data, "--data.test", tmp_path / "test.json") != known
+    elif changed == "prompts":
+        assert folder_of(data, "--data.sheet", "MUSIC-AVQA-R") != known
+    else:
+        shutil.copytree(data.parent / "features", tmp_path / "features")
+        edit_json(tmp_path / "features/vggish/manifest.json", weights_sha256="another")
+        assert folder_of(data, "--data.features", tmp_path / "features") != known
+
+
+def test_only_what_a_run_reads_decides(data, tmp_path):
+    shutil.copytree(data.parent / "features", tmp_path / "features")
+    shutil.rmtree(tmp_path / "features/vggish")
+    options = ("--model.network", "visual")
+    assert folder_of(data, *options, "--data.features", tmp_path / "features") == folder_of(data, *options)
+    with pytest.raises(UserError, match=r"vggish: no such folder.*feat_script\.extract_audio"):
+        folder_of(data, "--data.features", tmp_path / "features")
+
+
+def test_missing_annotations_are_named(data, tmp_path):
+    with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
+        folder_of(data, "--data.val", tmp_path / "absent.json")
+
+
+def test_the_commands_are_those_of_a_user(data):
+    run = find_run("a", ["--config", str(data)], 3, "runs")
+    assert run.config == run_queue.resolve(run.arguments)
+    train, test = run.commands
+    assert train == ["train.py", "--config", str(data), "--train.seed", "3", "--out", str(run.folder), "--resume"]
+    assert test == ["test.py", "--run", str(run.folder)]
+
+
+# The queue
+
+
+def test_finished_runs_are_kept_and_a_deleted_one_is_done_again_alone(config, tmp_path):
+    runs = [quick(tmp_path / name, config, seconds=0) for name in "abc"]
+    assert work(runs, [None]) == {}
+    assert all(run.done for run in runs)
+    assert begun(tmp_path) == ["a", "b", "c"]
+    shutil.rmtree(tmp_path / "b")
+    assert work(runs, [None]) == {}
+    assert begun(tmp_path) == ["a", "b", "c", "b"]
+    assert runs[1].results == {"accuracy": {"All": 50.0}}
+
+
+def test_a_broken_run_is_reported_and_the_rest_goes_on(config, tmp_path, capfd):
+    runs = [quick(tmp_path / name, config, seconds=0, fails=fails) for name, fails in (("a", "no luck"), ("b", ""))]
+    assert work(runs, [None]) == {tmp_path / "a": "error: no luck"}
+    assert [run.done for run in runs] == [False, True]
+    assert "failed: a: error: no luck" in capfd.readouterr().err
+    object.__setattr__(runs[0], "fails", "")
+    assert work(runs, [None]) == {}
+    assert begun(tmp_path) == ["a", "b", "a"]
+
+
+def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
+    runs = [quick(tmp_path / name, config, seconds=0.6) for name in "abcd"]
+    assert work(runs, ["4", "7"]) == {}
+    times = {(what, name): float(when) for what, name, _, when in trace(tmp_path)}
+    assert max(times["begin", "a"], times["begin", "b"]) < min(times["end", "a"], times["end", "b"])
+    assert {device for _, _, device, _ in trace(tmp_path)} == {"4", "7"}
+    for device in ("4", "7"):  # one at a time on each
+        states = [what for what, _, where, _ in trace(tmp_path) if where == device]
+        assert states == ["begin", "end"] * (len(states) // 2)
+
+
+def test_a_run_that_another_queue_works_on_is_waited_for_and_not_done_twice(config, tmp_path):
+    runs = [quick(tmp_path / name, config, seconds=0) for name in "ab"]
+    lock = run_queue._lock(tmp_path / "a")
+
+    def finish():
+        write_json(tmp_path / "a/test/metrics.json", {})
+        os.close(lock)
+
+    threading.Timer(0.5, finish).start()
+    assert work(runs, [None]) == {}
+    assert begun(tmp_path) == ["b"]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from scripts import run_queue
+from tests.test_run_queue import quick
+config = run_queue.resolve(["--config", sys.argv[1], "--train.epochs", "8"])
+root = Path(sys.argv[2])
+print("ready", flush=True)
+try:
+    run_queue.work([quick(root / name, config, seconds=4) for name in "ab"], [None])
+except run_queue.Interrupted as interrupted:
+    sys.exit(str(interrupted))
+"""
+
+
+def drive(data, root):
+    """Start a queue of two slow runs in a process of its own; return when the first is at work."""
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, data, root], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (root / "a/metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def test_a_killed_queue_goes_on_where_it_was(data, tmp_path):
+    process = drive(data, tmp_path)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    config = run_queue.resolve(["--config", str(data), "--train.epochs", "8"])
+    runs = [quick(tmp_path / name, config, seconds=0) for name in "ab"]
+    assert work(runs, [None]) == {}
+    lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 9))  # by one process at a time
+    assert [(what, name) for what, name, *_ in trace(tmp_path) if name == "a"] == [("begin", "a"), ("end", "a")] * 2
+    assert all(run.done for run in runs)
+
+
+def test_a_queue_that_is_told_to_stop_stops_its_runs(data, tmp_path):
+    process = drive(data, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=30)[1]
+    assert "repeat the command to go on" in said
+    assert process.returncode == 1
+    epochs = len((tmp_path / "a/metrics.jsonl").read_text().splitlines())
+    time.sleep(1)
+    assert len((tmp_path / "a/metrics.jsonl").read_text().splitlines()) == epochs < 8
+    assert begun(tmp_path) == ["a"]
+
+
+def test_ctrl_c_is_the_queue_s_and_its_handler_is_put_back(config, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted):
+        work([quick(tmp_path / "a", config, seconds=20)], [None])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_devices_are_those_that_are_visible(monkeypatch):
+    assert visible_devices("cpu") == [None]
+    monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(run_queue.torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_devices("auto") == ["0", "1", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8932f937")
+    assert visible_devices("cuda") == ["5", "GPU-8932f937"]
+    monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: False)
+    assert visible_devices("auto") == [None]
+    with pytest.raises(UserError, match=r"--train\.device cpu runs without one"):
+        visible_devices("cuda")
