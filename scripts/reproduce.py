@@ -126,17 +126,18 @@ TABLES = {
 }
 
 
-def draw_figure(planned: Planned, base: Base, head: str) -> None:
-    """Write figure4.png of the first run, and beside it how it was made."""
+def draw_figure(planned: Planned, base: Base, head: str) -> bool:
+    """Write figure4.png of the first run, and beside it how it was made. Returns whether it could be drawn."""
     run = planned.runs["TSPM"][base.seeds[0]]
     out = base.results / "figure4.png"
     options = ["--run", run.folder, "--videos", base.videos, "--examples", 4, "--seed", 0, "--out", out]
     made = ["scripts/visualize.py", *map(str, options)]
     if subprocess.run([sys.executable, *made], check=False).returncode:
-        raise UserError(f"figure4: python {shlex.join(made)} failed")
+        return False
     title = f"{planned.table.title}, on {dataset_name(planned.config)}"
     text = [f"# {title}", f"    {head}", f"![{title}](figure4.png)", f"Drawn by `python {shlex.join(made)}`."]
     write_bytes(base.results / "figure4.md", ("\n\n".join(text) + "\n").encode())
+    return True
 
 
 def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -147,7 +148,7 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("tables", nargs="+", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--config", action="append", help="YAML file of the data set (default configs/bandstand.yaml)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each row and seed")
-    parser.add_argument("--dry-run", action="store_true", help="print the runs, their cost and what is missing")
+    parser.add_argument("--dry-run", action="store_true", help="print runs, cost and what is missing; run none")
     parser.add_argument("--second-features", help="features of Table 5's second CLIP (default <data.features>_b32)")
     parser.add_argument("--videos", type=Path, help="for figure4 (default: the folder videos beside data.features)")
     parser.add_argument("--runs", type=Path, default="runs/tables", help="folder of the runs")
@@ -186,15 +187,15 @@ def main(args: list[str] | None = None) -> int:
         raise UserError("none of the runs can start; --dry-run lists what is missing and how to make it")
 
     failures = work(list(known.values()), visible_devices(config.train.device))
-    own = [arg for arg in args if arg not in TABLES]
+    own, failed = [arg for arg in args if arg not in TABLES], bool(faults or failures)
     for table, planned in plans.items():
         head = f"python scripts/reproduce.py {table} {shlex.join(own)}".strip()
         if table != "figure4":
             write_table(table, planned, base, head, failures)
             print(f"wrote {base.results / table}.md")
         elif any(run.done for run in planned.runs["TSPM"].values()):
-            draw_figure(planned, base, head)
-    return 1 if faults or failures else 0
+            failed |= not draw_figure(planned, base, head)
+    return int(failed)
 
 
 if __name__ == "__main__":

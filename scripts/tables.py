@@ -122,23 +122,24 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
                 print(f"  {name}: cannot be run: {planned.reasons[name]}")
                 continue
             config, runs = planned.configs[name], planned.runs[name]
-            flop, again = training_flop(config, features), repr(config) in seen
-            seen.add(repr(config))
             if name in planned.reasons:
                 if planned.reasons[name] not in waits:
                     waits.append(planned.reasons[name])
                 states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
             else:
                 states = ", ".join(f"seed {seed} {_state(run)}" for seed, run in runs.items())
-            seeds = base.seeds[: planned.table.seeds]
-            print(f"  {name}: {states}; {_readable(flop)} each" + (", counted above" if again else ""))
-            if not again:
-                shares = [_share(runs.get(seed)) for seed in seeds]
-                done_flop += flop * sum(shares)
-                done_seconds += sum(epoch["train_seconds"] for run in runs.values() for epoch in run.epochs)
-                todo_flop += flop * (len(seeds) - sum(shares))
-                todo += len(seeds) - sum(run.done for run in runs.values())
-            if not all(run.done for run in runs.values()) or not runs:
+            flop = training_flop(config, features)
+            new = {(repr(config), seed): runs.get(seed) for seed in base.seeds[: planned.table.seeds]}
+            new = {key: run for key, run in new.items() if key not in seen}
+            seen |= new.keys()
+            for run in new.values():
+                share = len(run.epochs) / run.config.train.epochs if run else 0.0
+                done_flop += share * flop
+                done_seconds += sum(epoch["train_seconds"] for epoch in run.epochs) if run else 0.0
+                todo_flop += (1 - share) * flop
+                todo += not (run and run.done)
+            print(f"  {name}: {states}; {_readable(flop)} each" + ("" if new else ", counted above"))
+            if not (runs and all(run.done for run in runs.values())):
                 print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
     print(f"\n{todo} runs to do, {_readable(todo_flop)}, ", end="")
     problems = []
@@ -148,10 +149,9 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
         workers, problems = 1, [str(error)]
     print(f"{workers} at a time; ", end="")
     if done_seconds:
-        seconds = todo_flop * done_seconds / done_flop / workers
-        print(
-            f"about {timedelta(seconds=round(seconds))} at the {_readable(done_flop / done_seconds)}/s of what is done"
-        )
+        rate = done_flop / done_seconds
+        left = timedelta(seconds=round(todo_flop / rate / workers))
+        print(f"about {left} at the {_readable(rate)}/s of what is done")
     else:
         print("the time is known once the first has begun")
     problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
@@ -159,11 +159,6 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     problems += describe_missing(configs, features, base.videos)
     print("\n" + "\n".join(problems or ["nothing is missing"]))
     return not problems and not any(planned.reasons for planned in plans)
-
-
-def _share(run: Run | None) -> float:
-    """How much of a run's training is done."""
-    return len(run.epochs) / run.config.train.epochs if run else 0.0
 
 
 def _state(run: Run) -> str:
