@@ -23,7 +23,7 @@ from feat_script.pipeline import default_workers
 from scripts import benchmark_data, benchmark_train
 from scripts.benchmark_data import FULL, Shapes
 from scripts.benchmark_extraction import extraction_rates
-from scripts.benchmark_measure import interleaved, peak_tasks, peaks
+from scripts.benchmark_measure import interleaved, on_device, peak_tasks, peaks
 from scripts.benchmark_report import roofline, scale, tables
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -90,7 +90,8 @@ def compute(runtime: Runtime, rounds: int, train: bool, shapes: Shapes) -> dict[
     results["train"] = {name: timings[name].summary(peak[step.precision]) for name, step in steps.items()}
     results["stages"] = {name: timings[name].summary(peak[staged.precision]) for name in stages}
     if device.type == "cuda":
-        results["peak_memory"] = torch.cuda.max_memory_allocated(device)
+        for name, step in steps.items():
+            results["train"][name] |= on_device(step, device)
     return results
 
 

@@ -190,6 +190,17 @@ def _bytes(values: Any) -> int:
     return sum(min(x.numel() * x.itemsize, x.untyped_storage().nbytes()) for x in tensors)
 
 
+def on_device(task: Task, device: torch.device, runs: int = 5) -> dict[str, float]:
+    """Kernels that a run of `task` launches, and the seconds for which they keep the device busy."""
+    with torch.profiler.profile() as seen:
+        for _ in range(runs):
+            task(lambda part: None)
+        synchronize(device)
+    kernels = [e for e in seen.events() if e.device_type.name == device.type.upper() and not e.is_user_annotation]
+    busy = sum(kernel.time_range.elapsed_us() for kernel in kernels) / 1e6
+    return {"kernels": len(kernels) / runs, "busy_seconds": busy / runs}
+
+
 def alone(modules: dict[str, nn.Module], run: Callable[[], object]) -> dict[str, Task]:
     """Each module forward and backward by itself, on what it receives in `run`, as often as it is called there."""
     calls: dict[str, list[Task]] = {name: [] for name in modules}

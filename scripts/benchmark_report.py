@@ -140,6 +140,10 @@ def _train_lines(steps: Results) -> Iterator[str]:
         if name.startswith("plain"):
             best, median = (found[key] / ours[key] for key in ("seconds", "median"))
             yield f"ours, fp32, is {best:.1f} times as fast as {name} (by medians {median:.1f})"
+    for name, found in steps.items():
+        if "kernels" in found:
+            busy = f"{found['busy_seconds'] * 1000:.2f} of {found['seconds'] * 1000:.2f} ms"
+            yield f"{name}: {found['kernels']:.0f} kernels keep the GPU busy for {busy}"
 
 
 def _stage_lines(stages: Results) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataset.features import open_features
 from nets.config import FeatureSizes
 from scripts import benchmark, benchmark_measure
 from scripts.benchmark_data import Shapes, forget, kinds, make_features, open_data, orders, read_rates, video_bytes
-from scripts.benchmark_measure import Counter, alone, interleaved
+from scripts.benchmark_measure import Counter, alone, interleaved, on_device
 from scripts.benchmark_plain import PlainReader, copy_segments, gather_segments
 from scripts.benchmark_report import NONE, scale
 from scripts.benchmark_train import make_inputs, our_step, plain_steps
@@ -129,6 +129,13 @@ def test_tasks_take_turns_and_their_parts_are_told(monkeypatch):
     assert timings["first"].seconds == [3.0, 3.0]
     assert timings["first"].parts == {"half": [1.0, 1.0], "rest": [1.0, 1.0]}
     assert timings["second"].summary()["worst"] == 1.0
+
+
+def test_kernels_are_counted_by_run():
+    x = torch.empty(300, 300)
+    found = on_device(lambda mark: x.fill_(1.0), CPU)  # the CPU's operators stand in for kernels
+    assert found["kernels"] == 1
+    assert found["busy_seconds"] > 0
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -294,4 +301,7 @@ def test_the_training_part_runs_on_a_gpu(monkeypatch):
         found = benchmark.compute(runtime, rounds=1, train=True, shapes=SMALL)
     assert set(found["peak"]) == {"fp32", "tf32", "bf16", "copy"}
     assert {"ours, fp32", "ours, tf32", "ours, bf16"} <= set(found["train"])
-    assert all(step["seconds"] > 0 and step["parts"]["backward"] > 0 for step in found["train"].values())
+    assert all(
+        step["seconds"] > 0 and step["parts"]["backward"] > 0 and step["kernels"] > 0
+        for step in found["train"].values()
+    )
