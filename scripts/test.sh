@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 
 ruff check .
 ruff format --check .
-python -m pytest "$@"
+# A process for each core, a file of tests at a time in each; one thread in each, or they wait for each other.
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"
