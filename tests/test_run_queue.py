@@ -246,6 +246,7 @@ def test_a_queue_that_is_told_to_stop_stops_its_runs(data, tmp_path):
 
 
 def test_ctrl_c_is_the_queue_s_and_its_handler_is_put_back(config, tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(Interrupted):
