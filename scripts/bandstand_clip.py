@@ -23,24 +23,24 @@ from dataset.bandstand.questions import TEMPLATES
 from dataset.bandstand.scene import INSTRUMENTS
 from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import MEAN, STD
-from scripts.bandstand_teaching import SECONDS, average_precision, optimiser
+from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rms
 from utils.grounding import chance_precision
 
-PATCH, CONTEXT, WORDS = 16, 77, 49408
+CONTEXT, WORDS = 77, 49408
 CLASSES = 2 * len(INSTRUMENTS)  # of a patch: resting or playing, by instrument
 
 
 class Teacher(nn.Module):
     """A small CLIP and the heads that only training needs."""
 
-    def __init__(self, words: int):
+    def __init__(self, patch: int, words: int):
         super().__init__()
         self.clip = clip.model.CLIP(
             embed_dim=128,
             image_resolution=taught.SIDE,
             vision_layers=4,
             vision_width=128,
-            vision_patch_size=PATCH,
+            vision_patch_size=patch,
             context_length=CONTEXT,
             vocab_size=WORDS,
             transformer_width=64,
@@ -52,7 +52,7 @@ class Teacher(nn.Module):
         self.question_parts = nn.Linear(128, words)
 
     def images(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Frames (F, SIDE, SIDE, 3) uint8 -> unit features (F, 128), patch tokens (F, 49, 128)."""
+        """Frames (F, SIDE, SIDE, 3) uint8 -> features (F, 128), patch tokens (F, patches, 128)."""
         x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
         visual = self.clip.visual
         x = visual.conv1((x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])
@@ -60,7 +60,7 @@ class Teacher(nn.Module):
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + visual.positional_embedding
         x = visual.transformer(visual.ln_pre(x).transpose(0, 1)).transpose(0, 1)
         x = visual.ln_post(x)
-        return F.normalize(x[:, 0] @ visual.proj, dim=-1), x[:, 1:]
+        return x[:, 0] @ visual.proj, x[:, 1:]
 
     def texts(self, sentences: list[str]) -> Tensor:
         """Sentences -> features (S, 128). Padding is left off: nothing attends to what comes after the end."""
@@ -74,14 +74,19 @@ class Teacher(nn.Module):
         return x[torch.arange(len(ids)), ids.argmax(dim=1)] @ self.clip.text_projection
 
     def logits(self, frames: Tensor, texts: Tensor) -> Tensor:
-        """Unit features (F, 128), text features (S, 128) -> how likely each sentence is true of each frame (F, S)."""
-        return self.clip.logit_scale.exp() * frames @ F.normalize(texts, dim=-1).T + self.bias
+        """Features (F, 128) and (S, 128) -> how likely each sentence is true of each frame (F, S)."""
+        return self.clip.logit_scale.exp() * cosines(frames, texts) + self.bias
+
+
+def cosines(frames: Tensor, texts: Tensor) -> Tensor:
+    """Features (F, 128) and (S, 128) -> their cosines (F, S)."""
+    return F.normalize(frames, dim=-1) @ F.normalize(texts, dim=-1).T
 
 
 class Batch:
     """Some lessons, three seconds of each, four sentences of each, and what is true of what."""
 
-    def __init__(self, lessons: list[taught.Lesson], captions: dict[str, int], rng: np.random.Generator):
+    def __init__(self, lessons: list[taught.Lesson], captions: dict[str, int], patches: int, rng: np.random.Generator):
         shown, self.sentences, owners = [], [], []
         for lesson in lessons:
             proper = [s for s in lesson.sentences if 0 < len(s.segments) < lesson.scene.seconds]
@@ -94,7 +99,7 @@ class Batch:
             self.sentences += chosen
             owners += [lesson] * len(chosen)
         self.pictures = np.stack([taught.frame(lesson.scene, second, rng) for lesson, second in shown])
-        self.patches = np.stack([taught.cover(lesson.scene, second, taught.SIDE // PATCH) for lesson, second in shown])
+        self.patches = np.stack([taught.cover(lesson.scene, second, patches) for lesson, second in shown])
         self.captions = np.zeros((len(shown), len(captions)), np.float32)
         for row, (lesson, second) in zip(self.captions, shown, strict=True):
             true = taught.captions(taught.facts(lesson.scene, second), lesson.scene.outdoor)
@@ -115,8 +120,8 @@ def question_words(sentence: taught.Sentence) -> list[tuple]:
     return [(sentence.template,), *enumerate(sentence.values)]
 
 
-def train_clip(seed: int, steps: int, scenes: int, prompts: PromptTable) -> tuple[Teacher, set[int]]:
-    """Train a small CLIP; return it with the tokens of which it has seen a sentence."""
+def train_clip(seed: int, patch: int, steps: int, scenes: int, prompts: PromptTable) -> tuple[Teacher, set[int]]:
+    """Train a small CLIP of patches of `patch` pixels; return it with the tokens of which it has seen a sentence."""
     rng = np.random.default_rng((seed, 1))
     pool = taught.lessons(seed, range(scenes), SECONDS, prompts)
     captions = {caption: i for i, caption in enumerate(taught.all_captions())}
@@ -124,12 +129,12 @@ def train_clip(seed: int, steps: int, scenes: int, prompts: PromptTable) -> tupl
         part: i
         for i, part in enumerate(sorted({w for x in pool for s in x.sentences for w in question_words(s)}, key=str))
     }
-    teacher = Teacher(len(parts))
+    teacher = Teacher(patch, len(parts))
     update = optimiser(teacher, 2e-3, steps)
     seen = set(clip.tokenize(list(captions)).unique().tolist())
     progress = trange(steps, desc="clip", unit="step", mininterval=5)
     for _ in progress:
-        batch = Batch([pool[i] for i in rng.choice(len(pool), 12, replace=False)], captions, rng)
+        batch = Batch([pool[i] for i in rng.choice(len(pool), 12, replace=False)], captions, taught.SIDE // patch, rng)
         frames, tokens = teacher.images(batch.pictures)
         sentences = [s.prompt for s in batch.sentences], [s.question for s in batch.sentences]
         prompt_texts, question_texts = (teacher.texts(texts) for texts in sentences)
@@ -161,6 +166,9 @@ def train_clip(seed: int, steps: int, scenes: int, prompts: PromptTable) -> tupl
             patch=f"{patch_loss:.2f}",
             ask=f"{question_loss:.2f}",
         )
+    with torch.no_grad():  # a cosine has no scale, so features of what was seen last are given the size 1
+        teacher.clip.visual.proj /= rms(frames)
+        teacher.clip.text_projection /= rms(torch.cat([prompt_texts, question_texts]))
     return teacher.eval(), seen
 
 
@@ -168,20 +176,20 @@ def train_clip(seed: int, steps: int, scenes: int, prompts: PromptTable) -> tupl
 def measure_clip(teacher: Teacher, held_out: list[taught.Lesson], rng: np.random.Generator) -> None:
     """Print frame-caption retrieval and how well prompt-frame similarity ranks the seconds of a video."""
     names = taught.all_captions()
-    captions = F.normalize(teacher.texts(names), dim=-1)
+    captions = teacher.texts(names)
     found, chance = [], []
     precision = {"Audio": [], "Visual": [], "Audio-Visual": []}
     for lesson in held_out:
         seconds = range(lesson.scene.seconds)
         frames, _ = teacher.images(np.stack([taught.frame(lesson.scene, s, rng) for s in seconds]))
-        for second, row in zip(seconds, frames @ captions.T, strict=True):
+        for second, row in zip(seconds, cosines(frames, captions), strict=True):
             true = set(taught.captions(taught.facts(lesson.scene, second), lesson.scene.outdoor))
             best = row.topk(len(true)).indices
             found.append(np.mean([names[i] in true for i in best]))
             chance.append(len(true) / len(names))
         proper = [s for s in lesson.sentences if 0 < len(s.segments) < len(seconds)]
         if proper:
-            similarity = frames @ F.normalize(teacher.texts([s.prompt for s in proper]), dim=-1).T
+            similarity = cosines(frames, teacher.texts([s.prompt for s in proper]))
             for sentence, column in zip(proper, similarity.T.numpy(), strict=True):
                 true = np.isin(seconds, sorted(sentence.segments))
                 chances = float(chance_precision(true.sum(keepdims=True), len(true))[0])

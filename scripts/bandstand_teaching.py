@@ -28,6 +28,11 @@ def optimiser(model: nn.Module, rate: float, steps: int):
     return update
 
 
+def rms(features: Tensor) -> Tensor:
+    """Root mean square, by which small encoders divide: public ones give values around 1 too, and training needs it."""
+    return features.square().mean().sqrt()
+
+
 def average_precision(score: np.ndarray, true: np.ndarray) -> float:
     """The mean, over what is true, of the share of truth among all that scores at least as high."""
     ranked = true[np.argsort(-score, kind="stable")]

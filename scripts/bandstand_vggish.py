@@ -15,7 +15,7 @@ from dataset.bandstand import lessons as taught
 from dataset.bandstand.benchmark import ENCODERS
 from dataset.bandstand.scene import INSTRUMENTS, LOUDNESS_DB, NOTES_PER_SECOND, make_scene
 from feat_script.vggish import VGGish, examples
-from scripts.bandstand_teaching import SECONDS, average_precision, optimiser
+from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rms
 
 
 class Listener(nn.Module):
@@ -23,7 +23,7 @@ class Listener(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.network = VGGish((12, 24, 32, 32, 48, 48), (256, 256, 128)).to(memory_format=torch.channels_last)
+        self.network = VGGish((16, 32, 48, 48, 64, 64), (256, 256, 128)).to(memory_format=torch.channels_last)
         for layer in self.network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -80,6 +80,13 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
         }
         update(5 * losses["sounding"] + 0.5 * losses["voice"] + 0.5 * losses["loudness"] + 0.5 * losses["rate"])
         progress.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()})
+    last = listener.network.embeddings[-2]
+    with torch.no_grad():  # a ReLU follows: features and what their readers expect of them change in size alone
+        size = rms(listener.network(data["x"][rows].float()))
+        last.weight /= size
+        last.bias /= size
+        for head in listener.heads.values():
+            head.weight *= size
     return listener.eval()
 
 
