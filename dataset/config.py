@@ -36,6 +36,8 @@ class DataConfig:
     """Tokens M per frame as stored; null means as many as the model merges to (model.tokens)."""
     missing: Literal["error", "skip"] = "error"
     """Videos whose features are missing or broken: refuse to start, or list them and leave their questions out."""
+    shuffle: Literal["audio", "visual"] | None = None
+    """A diagnostic: every video gets the sound, or the picture, of another one of its split, which tells nothing."""
     residency: Literal["auto", "device", "memory", "disk"] = "auto"
     """Where features stay between batches; auto takes the first of device, memory and disk that they fit."""
     workers: int = 2

@@ -13,6 +13,8 @@ from dataset.features import FeatureStore, describe_faults, open_features
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 
+SHUFFLED = {"audio": ("audio",), "visual": ("frame", "token")}  # kinds of features that go together
+
 
 @dataclass
 class Split:
@@ -79,6 +81,11 @@ def open_data(
             if kept.empty:
                 raise UserError(f"{config.features}: no video of {getattr(config, split)} has whole features")
         notes.append(describe_faults(faults))
+
+    if config.shuffle:
+        for table in tables.values():
+            store.shuffle(SHUFFLED[config.shuffle], table["video_id"].unique())
+        notes.append(f"data.shuffle {config.shuffle}: every video has that of another one of its split")
 
     everything = pd.concat(tables.values())
     text = store.read_text(*(list(everything[column]) for column in ("question_id", "question", "prompt")))

@@ -59,6 +59,7 @@ class FeatureStore:
         self.folders, self.manifests = folders, manifests
         self.shapes = {kind: folder.shape for kind, folder in folders.items()}
         self._text = text
+        self._instead: dict[str, dict[str, str]] = {}  # by kind and video: whose features are read
 
     @property
     def text_width(self) -> int:
@@ -86,7 +87,13 @@ class FeatureStore:
         A given `out` of that shape and dtype is filled and returned, which saves new memory for every batch. May be
         called by several threads at once. Raises `UserError` for a file that is missing or not whole.
         """
-        return self.folders[kind].read(videos, out)
+        return self.folders[kind].read(self._given(kind, videos), out)
+
+    def shuffle(self, kinds: Iterable[str], videos: Sequence[str], seed: int = 0) -> None:
+        """From now on, read for each of the videos these kinds of another one of them: the same for all kinds."""
+        order = np.random.default_rng(seed).permutation(sorted(videos)).tolist()
+        for kind in kinds:
+            self._instead.setdefault(kind, {}).update(zip(order, order[1:] + order[:1], strict=True))
 
     def read_source(self, videos: Sequence[str]) -> np.ndarray:
         """Return in which stored token each input token of the videos' frames ended, (len(videos), T, 1 + P).
@@ -103,7 +110,12 @@ class FeatureStore:
         path = folder.folder.path if isinstance(folder, Pack) else folder.path
         path = path.with_name(f"{path.name}_source")
         manifest = read_manifest(path)
-        return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(list(videos))
+        return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(self._given("token", videos))
+
+    def _given(self, kind: str, videos: Sequence[str]) -> list[str]:
+        """Whose features each of the videos is given."""
+        instead = self._instead.get(kind, {})
+        return [instead.get(video, video) for video in videos]
 
     def read_text(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
         """Return the text rows of the given questions: by sentence, or in the public layout by question id.

@@ -136,3 +136,31 @@ def test_the_prompt_asks_or_with_qprompt_the_question(tmp_path, layout):
     np.testing.assert_array_equal(questions.prompt, questions.question)
     np.testing.assert_array_equal(prompts.question, questions.question)
     assert (prompts.prompt != prompts.question).all()
+
+
+@pytest.mark.parametrize(("shuffle", "moved"), [("audio", {"audio"}), ("visual", {"frame", "token"})])
+def test_shuffled_features_are_those_of_another_video_of_the_split(music, shuffle, moved):
+    plain = open_data(music, KINDS, ("train", "test"))
+    mixed = open_data(dataclasses.replace(music, shuffle=shuffle), KINDS, ("train", "test"))
+    alone = open_data(dataclasses.replace(music, shuffle=shuffle), KINDS, ("test",))
+    assert any(shuffle in note for note in mixed.notes)
+    for split in ("train", "test"):
+        videos = sorted(plain.splits[split].questions["video_id"].unique())
+        for kind in KINDS:
+            before, after = plain.store.read(kind, videos), mixed.store.read(kind, videos)
+            if kind not in moved:
+                assert np.array_equal(before, after)
+                continue
+            source = [[np.array_equal(a, b) for b in before].index(True) for a in after]  # all within the split
+            assert sorted(source) == list(range(len(videos)))
+            assert all(i != j for i, j in enumerate(source))
+            if split == "test":  # whatever else is open
+                assert np.array_equal(alone.store.read(kind, videos), after)
+    if "token" in moved:
+        rows = [mixed.store.read(kind, plain.videos) for kind in ("frame", "token")]
+        found = [
+            [np.array_equal(a, b) for b in plain.store.read(k, plain.videos)].index(True)
+            for k, r in zip(("frame", "token"), rows, strict=True)
+            for a in r
+        ]
+        assert found[: len(plain.videos)] == found[len(plain.videos) :]  # a frame and its tokens stay together
