@@ -17,6 +17,9 @@ from dataset.bandstand.scene import INSTRUMENTS, LOUDNESS_DB, NOTES_PER_SECOND, 
 from feat_script.vggish import VGGish, examples
 from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rms
 
+OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
+REST = 128 - OWN * len(INSTRUMENTS)
+
 
 class Listener(nn.Module):
     """A narrow VGGish and the heads that only training needs."""
@@ -28,18 +31,15 @@ class Listener(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        n = len(INSTRUMENTS)
-        self.heads = nn.ModuleDict(
-            {"sounding": nn.Linear(128, n), "voice": nn.Linear(128, 1)}
-            | {"loudness": nn.Linear(128, n * len(LOUDNESS_DB)), "rate": nn.Linear(128, n * len(NOTES_PER_SECOND))}
-        )
+        self.instrument = nn.Linear(OWN, 1 + len(LOUDNESS_DB) + len(NOTES_PER_SECOND))
+        self.voice = nn.Linear(REST, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Log-mel examples (N, 96, 64) -> logits by question: sounding (N, 22), voice (N), and (N, 22, 3) each."""
-        x = self.network(x)
-        out = {name: head(x) for name, head in self.heads.items()}
-        graded = {name: out[name].unflatten(1, (len(INSTRUMENTS), -1)) for name in ("loudness", "rate")}
-        return out | {"voice": out["voice"][:, 0]} | graded
+        own, rest = self.network(x).split([len(INSTRUMENTS) * OWN, REST], dim=1)
+        known = self.instrument(own.unflatten(1, (-1, OWN)))  # (N, 22, 1 + 3 + 3)
+        sounding, loudness, rate = known.split([1, len(LOUDNESS_DB), len(NOTES_PER_SECOND)], dim=2)
+        return {"sounding": sounding[..., 0], "voice": self.voice(rest)[:, 0], "loudness": loudness, "rate": rate}
 
 
 def hear(job: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
         size = rms(listener.network(data["x"][rows].float()))
         last.weight /= size
         last.bias /= size
-        for head in listener.heads.values():
+        for head in (listener.instrument, listener.voice):
             head.weight *= size
     return listener.eval()
 

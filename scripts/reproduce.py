@@ -25,7 +25,7 @@ from nets.tspm import build_model
 from scripts.derived_annotations import choice_of_four, split_by_videos
 from scripts.profile_model import profile
 from scripts.run_needs import unmerged
-from scripts.run_queue import Run, resolve, visible_devices, work
+from scripts.run_queue import Run, find_workers, resolve, work
 from scripts.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
@@ -120,6 +120,17 @@ TABLES = {
         questions=choice_of_four,
     ),
     "prior": Table("What the questions give away", BLIND, {"TSPM": TABLE1["TSPM"]}, TABLE1_COLUMNS),
+    "shuffled": Table(
+        "What sound and picture are worth",
+        {
+            "TSPM": "",
+            "sound of another video": "--data.shuffle audio",
+            "picture of another video": "--data.shuffle visual",
+            "question only": BLIND["question only"],
+        },
+        {},
+        note="Trained and tested with the sound, or the picture, of another video of the same split.",
+    ),
     "figure4": Table(
         "Figure 4: when and where the model looked", {"TSPM": ""}, {}, questions=lambda config: None, seeds=1
     ),
@@ -186,7 +197,7 @@ def main(args: list[str] | None = None) -> int:
     if not known:
         raise UserError("none of the runs can start; --dry-run lists what is missing and how to make it")
 
-    failures = work(list(known.values()), visible_devices(config.train.device))
+    failures = work(list(known.values()), find_workers(config.train.device))
     own, failed = [arg for arg in args if arg not in TABLES], bool(faults or failures)
     for table, planned in plans.items():
         head = f"python scripts/reproduce.py {table} {shlex.join(own)}".strip()

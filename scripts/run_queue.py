@@ -123,25 +123,27 @@ def _digest(path: str) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def visible_devices(device: str) -> list[str | None]:
-    """The GPU of each worker, as CUDA_VISIBLE_DEVICES names it; one worker without any on the CPU.
+def find_workers(device: str) -> list[dict[str, str]]:
+    """What each worker adds to its runs' environment: one for every GPU; on the CPU, one for as many cores as a run has
+    threads, so that OMP_NUM_THREADS=1 keeps every core busy with a run of its own, which suits narrow models.
 
     Raises `UserError` where a GPU is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")
     if device == "cpu" or not torch.cuda.is_available():
-        return [None]
+        return [{}] * max(1, (os.cpu_count() or 1) // torch.get_num_threads())
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return listed.split(",") if listed else [str(i) for i in range(torch.cuda.device_count())]
+    names = listed.split(",") if listed else [str(i) for i in range(torch.cuda.device_count())]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
 
 
 class _Job:
-    """A run at work on a device: its commands, one after the other, and the lock that they inherit."""
+    """A run at work: its commands, one after the other, and the lock that they inherit."""
 
-    def __init__(self, run: Run, device: str | None, lock: int):
+    def __init__(self, run: Run, worker: dict[str, str], lock: int):
         self.run, self.lock = run, lock
-        self.environment = os.environ | {"TQDM_DISABLE": "1"} | ({"CUDA_VISIBLE_DEVICES": device} if device else {})
+        self.environment = os.environ | {"TQDM_DISABLE": "1"} | worker
         self.commands = run.commands
         self.log = run.folder / "log.txt"
         self._start(next(self.commands))
@@ -174,8 +176,8 @@ class _Job:
         return said or f"exit status {self.process.returncode}"
 
 
-def work(runs: Sequence[Run], devices: Sequence[str | None]) -> dict[Path, str]:
-    """Do the runs that are not done, one on each device at a time. Returns the reason of each failure, by folder.
+def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, str]:
+    """Do the runs that are not done, one by each worker at a time. Returns the reasons of failures, by folder.
 
     Raises `Interrupted` on Ctrl-C or SIGTERM, after the runs at work have saved where they are.
     """
@@ -188,15 +190,15 @@ def work(runs: Sequence[Run], devices: Sequence[str | None]) -> dict[Path, str]:
         with tqdm(total=sum(run.config.train.epochs for run in todo), bar_format=FORMAT) as bar:
             bar.initial = _epochs_done(todo)
             while waiting or active:
-                for device in devices:
-                    if device not in active and (job := _next_job(waiting, device)):
-                        active[device] = job
+                for number, worker in enumerate(workers):
+                    if number not in active and (job := _next_job(waiting, worker)):
+                        active[number] = job
                 _show(bar, todo, active, failures)
                 time.sleep(TICK)
-                for device, job in list(active.items()):
+                for number, job in list(active.items()):
                     if job.finished():
                         os.close(job.lock)
-                        del active[device]
+                        del active[number]
                         if job.process.returncode:
                             failures[job.run.folder] = job.reason()
                             bar.write(f"failed: {job.run.label}: {job.reason()} ({job.log})", sys.stderr)
@@ -216,7 +218,7 @@ def _epochs_done(runs: Sequence[Run]) -> int:
     return sum(run.config.train.epochs if run.done else len(run.epochs) for run in runs)
 
 
-def _show(bar: tqdm, todo: Sequence[Run], active: dict[str | None, _Job], failures: dict[Path, str]) -> None:
+def _show(bar: tqdm, todo: Sequence[Run], active: dict[int, _Job], failures: dict[Path, str]) -> None:
     """Bring the bar, which counts epochs, up to date; silent while nothing moves, so that a log of it stays short."""
     ended = sum(run.done for run in todo) + len(failures)
     now = ", ".join(job.run.label for job in active.values()) or "none at work here"
@@ -227,7 +229,7 @@ def _show(bar: tqdm, todo: Sequence[Run], active: dict[str | None, _Job], failur
         bar.refresh()
 
 
-def _next_job(waiting: deque[Run], device: str | None) -> _Job | None:
+def _next_job(waiting: deque[Run], worker: dict[str, str]) -> _Job | None:
     """Start the first waiting run that no other process works on; those that became done meanwhile are dropped."""
     for _ in range(len(waiting)):
         run = waiting.popleft()
@@ -237,7 +239,7 @@ def _next_job(waiting: deque[Run], device: str | None) -> _Job | None:
         elif run.done:
             os.close(lock)
         else:
-            return _Job(run, device, lock)
+            return _Job(run, worker, lock)
     return None
 
 

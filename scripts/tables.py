@@ -15,7 +15,7 @@ from dataset.features import open_features
 from dataset.text_prompt import PromptTable
 from scripts.derived_annotations import Derived, music_avqa
 from scripts.run_needs import describe_missing, training_flop
-from scripts.run_queue import Run, find_run, resolve, visible_devices
+from scripts.run_queue import Run, find_run, find_workers, resolve
 from utils.errors import UserError
 from utils.seed_table import Line, Row, draw_bars, write_csv, write_markdown
 
@@ -144,13 +144,13 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     print(f"\n{todo} runs to do, {_readable(todo_flop)}, ", end="")
     problems = []
     try:
-        workers = len(visible_devices(plans[0].config.train.device))
+        at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
-        workers, problems = 1, [str(error)]
-    print(f"{workers} at a time; ", end="")
+        at_once, problems = 1, [str(error)]
+    print(f"{at_once} at a time; ", end="")
     if done_seconds:
         rate = done_flop / done_seconds
-        left = timedelta(seconds=round(todo_flop / rate / workers))
+        left = timedelta(seconds=round(todo_flop / rate / at_once))
         print(f"about {left} at the {_readable(rate)}/s of what is done")
     else:
         print("the time is known once the first has begun")

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
-from scripts import run_queue
+from scripts import run_queue, tables
 from scripts.reproduce import TABLES, main
 from scripts.run_queue import Run, resolve
 from tests.small_run import ROOT, make_data, run
@@ -282,7 +282,8 @@ def test_a_row_that_cannot_be_is_told_apart(data, tmp_path, capfd):
     assert "top_k 40, 14 tokens: cannot be run: model.top_k 40 is more than the 6 data.segments" in told
 
 
-def test_the_time_left_is_known_once_a_run_is_done(quick, data, tmp_path, capfd):
+def test_the_time_left_is_known_once_a_run_is_done(quick, data, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(tables, "find_workers", lambda device: [{}])
     reproduce_in(tmp_path, data, "prior", "--seeds", "0")
     reproduce_in(tmp_path, data, "prior", "--seeds", "0", "1", "2", "--dry-run")
     told = capfd.readouterr().out

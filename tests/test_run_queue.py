@@ -12,7 +12,7 @@ import time
 import pytest
 
 from scripts import run_queue
-from scripts.run_queue import Run, find_run, visible_devices, work
+from scripts.run_queue import Run, find_run, find_workers, work
 from tests.small_run import ROOT, make_data
 from tests.synthetic import edit_json
 from utils.errors import Interrupted, UserError
@@ -150,28 +150,28 @@ def test_the_commands_are_those_of_a_user(data):
 
 def test_finished_runs_are_kept_and_a_deleted_one_is_done_again_alone(config, tmp_path):
     runs = [quick(tmp_path / name, config, seconds=0) for name in "abc"]
-    assert work(runs, [None]) == {}
+    assert work(runs, [{}]) == {}
     assert all(run.done for run in runs)
     assert begun(tmp_path) == ["a", "b", "c"]
     shutil.rmtree(tmp_path / "b")
-    assert work(runs, [None]) == {}
+    assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["a", "b", "c", "b"]
     assert runs[1].results == {"accuracy": {"All": 50.0}}
 
 
 def test_a_broken_run_is_reported_and_the_rest_goes_on(config, tmp_path, capfd):
     runs = [quick(tmp_path / name, config, seconds=0, fails=fails) for name, fails in (("a", "no luck"), ("b", ""))]
-    assert work(runs, [None]) == {tmp_path / "a": "error: no luck"}
+    assert work(runs, [{}]) == {tmp_path / "a": "error: no luck"}
     assert [run.done for run in runs] == [False, True]
     assert "failed: a: error: no luck" in capfd.readouterr().err
     object.__setattr__(runs[0], "fails", "")
-    assert work(runs, [None]) == {}
+    assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["a", "b", "a"]
 
 
 def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
     runs = [quick(tmp_path / name, config, seconds=0.6) for name in "abcd"]
-    assert work(runs, ["4", "7"]) == {}
+    assert work(runs, [{"CUDA_VISIBLE_DEVICES": name} for name in "47"]) == {}
     times = {(what, name): float(when) for what, name, _, when in trace(tmp_path)}
     assert max(times["begin", "a"], times["begin", "b"]) < min(times["end", "a"], times["end", "b"])
     assert {device for _, _, device, _ in trace(tmp_path)} == {"4", "7"}
@@ -189,7 +189,7 @@ def test_a_run_that_another_queue_works_on_is_waited_for_and_not_done_twice(conf
         os.close(lock)
 
     threading.Timer(0.5, finish).start()
-    assert work(runs, [None]) == {}
+    assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["b"]
 
 
@@ -202,7 +202,7 @@ config = run_queue.resolve(["--config", sys.argv[1], "--train.epochs", "8"])
 root = Path(sys.argv[2])
 print("ready", flush=True)
 try:
-    run_queue.work([quick(root / name, config, seconds=4) for name in "ab"], [None])
+    run_queue.work([quick(root / name, config, seconds=4) for name in "ab"], [{}])
 except run_queue.Interrupted as interrupted:
     sys.exit(str(interrupted))
 """
@@ -226,7 +226,7 @@ def test_a_killed_queue_goes_on_where_it_was(data, tmp_path):
     process.stderr.close()
     config = run_queue.resolve(["--config", str(data), "--train.epochs", "8"])
     runs = [quick(tmp_path / name, config, seconds=0) for name in "ab"]
-    assert work(runs, [None]) == {}
+    assert work(runs, [{}]) == {}
     lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 9))  # by one process at a time
     assert [(what, name) for what, name, *_ in trace(tmp_path) if name == "a"] == [("begin", "a"), ("end", "a")] * 2
@@ -250,19 +250,25 @@ def test_ctrl_c_is_the_queue_s_and_its_handler_is_put_back(config, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     with pytest.raises(Interrupted):
-        work([quick(tmp_path / "a", config, seconds=20)], [None])
+        work([quick(tmp_path / "a", config, seconds=20)], [{}])
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_devices_are_those_that_are_visible(monkeypatch):
-    assert visible_devices("cpu") == [None]
+def test_workers_are_the_visible_gpus_or_share_the_cores(monkeypatch):
+    def names():
+        return [worker["CUDA_VISIBLE_DEVICES"] for worker in find_workers("auto")]
+
+    monkeypatch.setattr(run_queue.os, "cpu_count", lambda: 6)
+    for threads, expected in ((1, 6), (2, 3), (4, 1), (12, 1)):
+        monkeypatch.setattr(run_queue.torch, "get_num_threads", lambda threads=threads: threads)
+        assert find_workers("cpu") == [{}] * expected
     monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(run_queue.torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_devices("auto") == ["0", "1", "2"]
+    assert names() == ["0", "1", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8932f937")
-    assert visible_devices("cuda") == ["5", "GPU-8932f937"]
+    assert names() == ["5", "GPU-8932f937"]
     monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: False)
-    assert visible_devices("auto") == [None]
+    assert find_workers("auto") == [{}]
     with pytest.raises(UserError, match=r"--train\.device cpu runs without one"):
-        visible_devices("cuda")
+        find_workers("cuda")

@@ -20,7 +20,7 @@ BENCHMARK, ENCODERS = 0, 1  # streams of scenes: no scene that an encoder was tr
 SPLITS = {"train": range(0, 7), "val": range(7, 8), "test": range(8, 10)}  # last digit of the video's number
 
 
-PER_SCENE = 3  # questions of one template about one scene, at most; one on average
+MOST, MEAN = 9, 3  # questions of one template about one scene: at most, and on average where there are as many
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator
     waiting = sorted(pool.values(), key=lambda answers: min(map(len, answers.values())))
     asked: Counter[int] = Counter()
     chosen = []
-    while waiting and len(chosen) < len(scenes):
+    while waiting and len(chosen) < MEAN * len(scenes):
         for answers in list(waiting):
             turn = []
             for entries in answers.values():
-                entries[:] = [entry for entry in entries if asked[entry[0]] < PER_SCENE]
+                entries[:] = [entry for entry in entries if asked[entry[0]] < MOST]
                 if entries:
                     turn.append(entries.pop(min(range(len(entries)), key=lambda i: asked[entries[i][0]])))
                     asked[turn[-1][0]] += 1
