@@ -33,7 +33,7 @@ from utils.evaluation import in_order, predict
 from utils.files import write_bytes
 from utils.metrics import accuracy_row, judge
 from utils.run_log import RunLog
-from utils.runtime import Interrupt, Runtime, autocast, seed, start
+from utils.runtime import Interrupt, Runtime, autocast, compiled, seed, start
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
 
@@ -60,6 +60,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         scheduler.load_state_dict(last["scheduler"])
         at = last["at"]
     network = DistributedDataParallel(model) if runtime.world > 1 else model
+    network = compiled(network, options.compile, runtime.device)
 
     def save(name: str) -> None:
         if runtime.is_main:

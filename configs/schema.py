@@ -41,6 +41,9 @@ class TrainConfig:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Matrix products: exact float32, TF32 on Ampere and later, or bfloat16 autocast."""
 
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    """Mode of torch.compile for the training step; reduce-overhead records CUDA graphs. Null: none."""
+
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
         for name in ("epochs", "batch_size", "lr", "lr_step", "lr_gamma"):

@@ -132,14 +132,17 @@ def data_config(path: Path, **options) -> DataConfig:
     return DataConfig(**yaml.safe_load(path.read_text())["data"] | {"tokens": TOKENS} | options)
 
 
+def interpreter(processes: int) -> list[str]:
+    """Python, or as many of it as torchrun starts."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *(several if processes > 1 else [])]
+
+
 def run(*command: str | Path, processes: int = 1, expect: int = 0, **popen) -> str:
     """Run a script of the project with one thread a process; returns what it printed, both streams together."""
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launcher, *map(str, command)], check=False, cwd=ROOT, env=environment, text=True,
+        [*interpreter(processes), *map(str, command)], check=False, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, **popen,
     )  # fmt: skip
     assert done.returncode == expect, done.stdout

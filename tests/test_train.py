@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import train
-from tests.small_run import ROOT, losses, make_data, run, weights
+from tests.small_run import ROOT, interpreter, losses, make_data, run, weights
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
@@ -47,8 +47,8 @@ def assert_same_run(folder: Path, reference: Path) -> None:
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
-def start(data: Path, folder: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "train.py", "--config", str(data), "--out", str(folder), *options]
+def start(data: Path, folder: Path, *options: str, processes: int = 1) -> subprocess.Popen:
+    command = [*interpreter(processes), "train.py", "--config", str(data), "--out", str(folder), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -142,6 +142,34 @@ def test_two_processes_equal_one(data, tmp_path, batch_size):
         np.testing.assert_allclose(two[key], one[key], atol=2e-4, err_msg=key)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_message_and_the_run_goes_on(data, tmp_path, killed):
+    options = ("--train.batch_size", "4", "--train.epochs", "24")
+    run("train.py", "--config", data, "--out", tmp_path / "whole", *options, processes=2)
+    folder = tmp_path / "run"
+    launcher = start(data, folder, *options, processes=2)
+    metrics = folder / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 4, launcher)
+    workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True).stdout
+    os.kill(sorted(map(int, workers.split()))[killed], signal.SIGKILL)
+    printed = launcher.communicate(timeout=60)[0].decode()
+    assert launcher.returncode != 0
+    assert f"error: process {1 - killed} ends because another one of the 2 has; the same command goes on" in printed
+    run("train.py", "--config", data, "--out", folder, *options, "--resume", processes=2)
+    assert_same_run(folder, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_compiled_step_gives_the_same_run(data, tmp_path):
+    options = ("--model.dropout", 0.0, "--train.epochs", 3, "--train.batch_size", 63)  # one shape: compiled once
+    run("train.py", "--config", data, "--out", tmp_path / "plain", *options)
+    run("train.py", "--config", data, "--out", tmp_path / "compiled", *options, "--train.compile", "default")
+    for ours, theirs in zip(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), strict=True):
+        assert ours[1] == pytest.approx(theirs[1], rel=1e-5)
+        assert ours[2] == theirs[2]
+
+
 def test_residencies_and_precision_give_the_same_run(data, plain, tmp_path):
     run("train.py", "--config", data, "--out", tmp_path / "disk", "--train.epochs", EPOCHS, "--data.residency", "disk")
     assert_same_run(tmp_path / "disk", plain)
@@ -199,6 +227,8 @@ def fails(capsys, monkeypatch, *arguments: str | Path) -> str:
         (["--data.sheet", "AVQB"], "no sheet 'AVQB'"),
         (["--train.lr", "0"], "train.lr must be more than 0"),
         (["--train.device", "cuda"], "PyTorch finds no GPU"),
+        (["--train.compile", "reduce-overhead"], "records CUDA graphs, and train.device is cpu; take default"),
+        (["--train.compile", "off"], "train.compile"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
@@ -206,6 +236,12 @@ def test_bad_options_are_named_in_a_line(data, tmp_path, capsys, monkeypatch, op
     if "cuda" in options and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert message in fails(capsys, monkeypatch, "--config", data, "--out", tmp_path / "run", *options)
+
+
+def test_compiling_needs_a_compiler(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    error = fails(capsys, monkeypatch, "--config", data, "--out", tmp_path / "run", "--train.compile", "default")
+    assert "train.compile needs no-such-compiler, which is not here" in error
 
 
 def test_unknown_keys_of_a_file_are_named(data, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from types import FrameType
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._triton import has_triton
 
 from utils.errors import UserError
 
@@ -62,7 +64,7 @@ def start(
     """Set the device and precision, and join the other processes where `torchrun` started several.
 
     `option` is what the user calls `device`; `timeout` is how long one process waits for another, if not torch's own.
-    Raises `UserError` where a GPU is asked for and none can be used.
+    Raises `UserError` where a GPU is asked for and none can be used, and where another process was lost.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -81,9 +83,31 @@ def start(
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=timeout)
     try:
         yield Runtime(torch.device(device, local) if device == "cuda" else torch.device("cpu"), rank, world)
+    except RuntimeError as error:
+        if world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise UserError(
+                f"process {rank} ends because another one of the {world} has; "
+                "the same command goes on from what is saved (train.py: with --resume)"
+            ) from error
+        raise
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def compiled(network: nn.Module, mode: str | None, device: torch.device) -> nn.Module:
+    """`network` by `torch.compile` in this mode, or as it is for None; a short last batch is compiled by itself.
+
+    Raises `UserError` where the mode or the machine has not what it takes.
+    """
+    if mode is None:
+        return network
+    if device.type == "cpu" and mode == "reduce-overhead":
+        raise UserError("train.compile reduce-overhead records CUDA graphs, and train.device is cpu; take default")
+    compiler = "Triton" if device.type == "cuda" else os.environ.get("CXX", "g++")
+    if not (has_triton() if device.type == "cuda" else shutil.which(compiler)):
+        raise UserError(f"train.compile needs {compiler}, which is not here; install it, or leave train.compile out")
+    return torch.compile(network, mode=mode, dynamic=False)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
