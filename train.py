@@ -33,7 +33,7 @@ from utils.evaluation import in_order, predict
 from utils.files import write_bytes
 from utils.metrics import accuracy_row, judge
 from utils.run_log import RunLog
-from utils.runtime import Interrupt, Runtime, autocast, compiled, seed, start
+from utils.runtime import Interrupt, Runtime, autocast, compiled, peak_memory, seed, start
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
 
@@ -119,10 +119,14 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             at |= {"best": accuracy["All"], "best_epoch": epoch + 1}
             save("best.pt")
         if log:
-            log.write(epoch + 1, {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds})
+            memory = peak_memory(runtime.device)
+            numbers = {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds, "peak_gb": memory}
+            log.write(epoch + 1, numbers)
             print(f"epoch {epoch + 1:3}  loss {train_loss:.4f}  val {accuracy['All']:.2f} %  {train_seconds:.0f} s")
         save("last.pt")
     if log:
+        held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in peak_memory(runtime.device).items())
+        print(f"features in {loader.residency}: at most {held}")
         print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
 
 

@@ -19,6 +19,8 @@ from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rm
 
 OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
 REST = 128 - OWN * len(INSTRUMENTS)
+DOUBT = 4.0  # what an instrument's features must exceed together; so they are 0 where it does not sound
+WEIGHTS = {"sounding": 5.0, "voice": 0.5, "loudness": 1.0, "rate": 1.0}  # of the losses
 
 
 class Listener(nn.Module):
@@ -31,15 +33,17 @@ class Listener(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        self.instrument = nn.Linear(OWN, 1 + len(LOUDNESS_DB) + len(NOTES_PER_SECOND))
+        self.manner = nn.Linear(OWN + REST, len(LOUDNESS_DB) + len(NOTES_PER_SECOND))
         self.voice = nn.Linear(REST, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Log-mel examples (N, 96, 64) -> logits by question: sounding (N, 22), voice (N), and (N, 22, 3) each."""
         own, rest = self.network(x).split([len(INSTRUMENTS) * OWN, REST], dim=1)
-        known = self.instrument(own.unflatten(1, (-1, OWN)))  # (N, 22, 1 + 3 + 3)
-        sounding, loudness, rate = known.split([1, len(LOUDNESS_DB), len(NOTES_PER_SECOND)], dim=2)
-        return {"sounding": sounding[..., 0], "voice": self.voice(rest)[:, 0], "loudness": loudness, "rate": rate}
+        own = own.unflatten(1, (-1, OWN))  # (N, 22, 5)
+        known = torch.cat([own, rest[:, None].expand(-1, len(INSTRUMENTS), -1)], dim=2)  # (N, 22, 5 + 18)
+        loudness, rate = self.manner(known).split([len(LOUDNESS_DB), len(NOTES_PER_SECOND)], dim=2)
+        voice = self.voice(rest)[:, 0]
+        return {"sounding": own.sum(dim=2) - DOUBT, "voice": voice, "loudness": loudness, "rate": rate}
 
 
 def hear(job: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -78,16 +82,17 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
         losses |= {
             name: F.cross_entropy(out[name][sounding], data[name][rows][sounding]) for name in ("loudness", "rate")
         }
-        update(5 * losses["sounding"] + 0.5 * losses["voice"] + 0.5 * losses["loudness"] + 0.5 * losses["rate"])
+        update(sum(WEIGHTS[name] * loss for name, loss in losses.items()))
         progress.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()})
-    last = listener.network.embeddings[-2]
-    with torch.no_grad():  # a ReLU follows: features and what their readers expect of them change in size alone
-        size = rms(listener.network(data["x"][rows].float()))
-        last.weight /= size
-        last.bias /= size
-        for head in (listener.instrument, listener.voice):
-            head.weight *= size
     return listener.eval()
+
+
+@torch.no_grad()
+def scale_features(network: VGGish, data: dict[str, Tensor]) -> None:
+    """Divide the features by their root mean square; their last step is a ReLU, so the layer before it does it."""
+    last, size = network.embeddings[-2], rms(network(data["x"].float()))
+    last.weight /= size
+    last.bias /= size
 
 
 @torch.inference_mode()

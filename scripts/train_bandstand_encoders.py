@@ -21,7 +21,7 @@ from dataset.bandstand.lessons import lessons
 from dataset.text_prompt import PromptTable
 from scripts.bandstand_clip import WORDS, measure_clip, train_clip
 from scripts.bandstand_teaching import HELD_OUT, SECONDS
-from scripts.bandstand_vggish import hear_all, measure_vggish, train_vggish
+from scripts.bandstand_vggish import hear_all, measure_vggish, scale_features, train_vggish
 from utils.cli import Parser
 from utils.errors import command
 from utils.files import atomic_path
@@ -49,7 +49,9 @@ def make_clip(file: str, patch: int, args: Namespace) -> None:
 def make_vggish(file: str, args: Namespace) -> None:
     """Train a VGGish, measure it, save it."""
     listener = train_vggish(args.seed, args.vggish_steps, args.scenes)
-    measure_vggish(listener, hear_all(args.seed, HELD_OUT))
+    held_out = hear_all(args.seed, HELD_OUT)
+    measure_vggish(listener, held_out)
+    scale_features(listener.network, held_out)
     save(listener.network, args.out / file)
 
 

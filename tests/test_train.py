@@ -67,6 +67,7 @@ def test_a_run_leaves_its_record(plain):
     assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
     assert {"A-Count", "Temp", "All"} <= lines[0]["val"].keys()
+    assert 0.05 < lines[0]["peak_gb"]["host"] <= lines[-1]["peak_gb"]["host"] < 20
     stored = load_checkpoint(plain / "last.pt")
     assert stored["config"] == yaml.safe_load((plain / "config.yaml").read_text())
     assert stored["at"]["best"] == max(line["val"]["All"] for line in lines)

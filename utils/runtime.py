@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -113,6 +114,12 @@ def compiled(network: nn.Module, mode: str | None, device: torch.device) -> nn.M
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The block in which matrix products run in bfloat16, if `precision` says so."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory in GB that this process has held so far: of the host and, where it has one, of its GPU."""
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}  # Linux counts in KiB
+    return peak | ({"device": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
 
 
 def seed(*numbers: int) -> None:
