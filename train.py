@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from configs import schema
 from configs.stored import require_same_features
-from dataset.data import open_data
+from dataset.data import Data, open_data
 from dataset.loader import Loader, epoch_order
 from nets.config import FeatureSizes
+from nets.layers import StandardizedLinear
 from nets.tspm import build_model
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
@@ -53,6 +54,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr, fused=True)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
+    if config.model.standardize:
+        _measure_features(model, data)
     if last:
         require_same_features(last, sizes, data, config.data)
         load_weights(model, last["model"], folder / "last.pt")
@@ -128,6 +131,14 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in peak_memory(runtime.device).items())
         print(f"features in {loader.residency}: at most {held}")
         print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
+
+
+def _measure_features(model: nn.Module, data: Data) -> None:
+    """Tell the layers that standardise what the features of (at most 512) training videos are like."""
+    videos = data.splits["train"].questions["video_id"].unique()[:512]
+    for name, layer in model.named_modules():
+        if isinstance(layer, StandardizedLinear):  # audio and frame, by whatever holds them
+            layer.measure(torch.from_numpy(data.store.read(name.rpartition(".")[2], videos)))
 
 
 def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:

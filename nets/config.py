@@ -33,6 +33,8 @@ class ModelConfig:
     """TSPM, or the question fused with the mean of these features alone ('audio_visual' is w/o all of Table 3)."""
     hidden: int = 512
     """Hidden width D of every stage."""
+    standardize: bool = False
+    """Standardise audio and frame features by their mean and deviation in training videos; the paper does not."""
     heads: int = 4
     """Attention heads of the temporal selection, the audio's query and the question's query."""
     dropout: float = 0.1

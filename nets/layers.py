@@ -35,6 +35,29 @@ class Dropout(nn.Module):
         return x * (keep * (2**16 / (2**16 - dropped))).to(x.dtype)
 
 
+class StandardizedLinear(nn.Linear):
+    """A linear layer of standardised features: `Linear((x - mean) / deviation)`, feature by feature.
+
+    Mean and deviation are buffers, 0 and 1 until they are measured, and part of the state_dict.
+    """
+
+    def __init__(self, width: int, dim: int):
+        super().__init__(width, dim)
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    @torch.no_grad()
+    def measure(self, x: Tensor) -> None:
+        """Take mean and deviation from features (..., width). One that never changes is only shifted."""
+        deviation, mean = torch.std_mean(x.to(self.mean).flatten(0, -2), dim=0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., dim)."""
+        return super().forward((x - self.mean) / self.deviation)
+
+
 class _Projections(nn.Module):
     """The parameters of `nn.MultiheadAttention`, initialised as there."""
 

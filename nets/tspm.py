@@ -13,6 +13,7 @@ from nets.av_attention import AudioVisualAttention, NoContext
 from nets.config import FeatureSizes, ModelConfig
 from nets.fusion import Fusion, QuestionOnly
 from nets.grounding import NoGrounding, QuestionGrounding
+from nets.layers import StandardizedLinear
 from nets.spatial import FramesOnly, SpatialPerception
 from nets.temporal import EvenSegments, TemporalPerception
 from nets.token_merging import merge_schedule
@@ -124,9 +125,10 @@ def build_model(config: ModelConfig, sizes: FeatureSizes, answers: int) -> nn.Mo
     """
     dim, heads, dropout = config.hidden, config.heads, config.dropout
     question = nn.Linear(sizes.text, dim)
+    project = StandardizedLinear if config.standardize else nn.Linear
     if config.network != "tspm":
         widths = {"audio": sizes.audio, "frame": sizes.frame}
-        projections = {kind: nn.Linear(widths[kind], dim) for kind in config.kinds}
+        projections = {kind: project(widths[kind], dim) for kind in config.kinds}
         fusion = Fusion(config.kinds, dim, answers) if projections else QuestionOnly(dim, answers)
         return MeanBaseline(projections, question, fusion)
 
@@ -135,8 +137,8 @@ def build_model(config: ModelConfig, sizes: FeatureSizes, answers: int) -> nn.Mo
         raise UserError(f"model.top_k {config.top_k} is more than the {sizes.segments} segments of a video")
     streams = set(config.streams)
     model = TSPM(
-        audio=nn.Linear(sizes.audio, dim),
-        frame=nn.Linear(sizes.frame, dim),
+        audio=project(sizes.audio, dim),
+        frame=project(sizes.frame, dim),
         question=question,
         context=NoContext() if streams.isdisjoint({"a_ctx", "v_ctx"}) else AudioVisualAttention(dim, dropout),
         temporal=TemporalPerception(sizes.text, dim, heads, selects)

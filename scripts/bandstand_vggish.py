@@ -19,8 +19,7 @@ from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rm
 
 OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
 REST = 128 - OWN * len(INSTRUMENTS)
-DOUBT = 4.0  # what an instrument's features must exceed together; so they are 0 where it does not sound
-WEIGHTS = {"sounding": 5.0, "voice": 0.5, "loudness": 1.0, "rate": 1.0}  # of the losses
+WEIGHTS = {"sounding": 5.0, "voice": 0.5, "loudness": 0.5, "rate": 0.5}  # of the losses
 
 
 class Listener(nn.Module):
@@ -33,17 +32,15 @@ class Listener(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        self.manner = nn.Linear(OWN + REST, len(LOUDNESS_DB) + len(NOTES_PER_SECOND))
+        self.instrument = nn.Linear(OWN, 1 + len(LOUDNESS_DB) + len(NOTES_PER_SECOND))
         self.voice = nn.Linear(REST, 1)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Log-mel examples (N, 96, 64) -> logits by question: sounding (N, 22), voice (N), and (N, 22, 3) each."""
         own, rest = self.network(x).split([len(INSTRUMENTS) * OWN, REST], dim=1)
-        own = own.unflatten(1, (-1, OWN))  # (N, 22, 5)
-        known = torch.cat([own, rest[:, None].expand(-1, len(INSTRUMENTS), -1)], dim=2)  # (N, 22, 5 + 18)
-        loudness, rate = self.manner(known).split([len(LOUDNESS_DB), len(NOTES_PER_SECOND)], dim=2)
-        voice = self.voice(rest)[:, 0]
-        return {"sounding": own.sum(dim=2) - DOUBT, "voice": voice, "loudness": loudness, "rate": rate}
+        known = self.instrument(own.unflatten(1, (-1, OWN)))  # (N, 22, 1 + 3 + 3)
+        sounding, loudness, rate = known.split([1, len(LOUDNESS_DB), len(NOTES_PER_SECOND)], dim=2)
+        return {"sounding": sounding[..., 0], "voice": self.voice(rest)[:, 0], "loudness": loudness, "rate": rate}
 
 
 def hear(job: tuple[int, int]) -> dict[str, np.ndarray]:

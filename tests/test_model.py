@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nets.config import FeatureSizes, ModelConfig
-from nets.layers import Dropout, QueryAttention, SingleHeadAttention, attention_weights
+from nets.layers import Dropout, QueryAttention, SingleHeadAttention, StandardizedLinear, attention_weights
 from nets.tspm import build_model
 from scripts.convert_public import convert
 from tests.public_network import PublicNetwork, public_state_dict
@@ -30,6 +30,7 @@ VARIANTS = {
     "Eq. 6": {"streams": ["a_sel", "v_sel", "v_spa"]},
     "tokens alone": {"streams": ["a_sel", "v_spa"]},
     "context alone": {"streams": ["a_ctx", "v_ctx"]},
+    "standardised": {"standardize": True},
 }
 
 
@@ -236,6 +237,23 @@ def test_initial_weights_are_distributed_as_the_library_s():
         torch.testing.assert_close(ours.std(), parameter.std(), atol=1e-8, rtol=0.05)
     temporal = small(hidden=64).temporal
     torch.testing.assert_close(temporal.key.weight.std(), reference.in_proj_weight.std(), atol=0, rtol=0.05)
+
+
+def test_a_standardised_layer_is_linear_in_standardised_features():
+    torch.manual_seed(0)
+    x = (3 * torch.randn(5, 40, 6) + 7).half()  # as stored
+    x[..., 2] = 0  # never changes
+    layer = StandardizedLinear(6, 4)
+    assert torch.equal(layer(x.float()), F.linear(x.float(), layer.weight, layer.bias))  # nothing measured: as it is
+    layer.measure(x)
+    rows = x.double().flatten(0, 1)
+    deviation = rows.std(dim=0)
+    expected = (x.double() - rows.mean(dim=0)) / torch.where(deviation > 0, deviation, 1)
+    expected = F.linear(expected, layer.weight.double(), layer.bias.double())
+    torch.testing.assert_close(layer(x.float()).double(), expected, atol=1e-5, rtol=1e-5)
+    other = StandardizedLinear(6, 4)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other(x.float()), layer(x.float()))
 
 
 def test_attention_weights_sum_to_one_by_head():

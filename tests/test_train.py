@@ -258,6 +258,18 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_options(d
     assert (plain / "last.pt").read_bytes() == before
 
 
+def test_features_are_standardised_by_those_of_the_training_videos(data, tmp_path):
+    options = ("--model.standardize", "true", "--train.epochs", 1)
+    run("train.py", "--config", data, "--out", tmp_path / "run", *options)
+    stored = weights(tmp_path / "run/last.pt")
+    videos = {row["video_id"] for row in read_json(data.parent / "train.json")}
+    for kind, folder in (("audio", "vggish"), ("frame", "clip_frame")):
+        rows = np.concatenate([np.load(data.parent / "features" / folder / f"{video}.npy") for video in videos])
+        np.testing.assert_allclose(stored[f"{kind}.mean"], rows.astype(np.float32).mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(stored[f"{kind}.deviation"], rows.astype(np.float32).std(axis=0, ddof=1), rtol=1e-4)
+    run("test.py", "--run", tmp_path / "run")
+
+
 @pytest.fixture
 def copy(data, tmp_path) -> Path:
     """A copy of the data set that a test may damage; the YAML's path."""
