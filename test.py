@@ -63,7 +63,7 @@ def test_checkpoint(
 def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Config) -> dict[str, pd.DataFrame]:
     """When and where the model looked against the truth files; beside it, what CLIP's own similarity would select."""
     questions, store, top_k = asked.questions, data.store, looked["selected"].shape[1]
-    truth = truth_of(config.data.truth, questions["video_id"])
+    truth = truth_of(config.data.truth, questions)
     pictures = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
     cosine = np.einsum("qtd,qd->qt", pictures, data.text[asked.prompt]) / np.linalg.norm(pictures, axis=-1)
     ranked = {"zero-shot": cosine, "model": looked["segment_weights"]}
