@@ -24,7 +24,7 @@ from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
 from dataset.data import Data, Split
 from dataset.loader import Loader
-from dataset.text_prompt import PromptTable
+from dataset.text_prompt import ANY, PromptTable
 from utils.errors import command
 from utils.evaluation import choose, in_order, perceive
 from utils.files import write_json
@@ -97,8 +97,8 @@ def read_scored(path: str, annotations: str | None) -> pd.DataFrame:
     """Read a predictions file of either format; the public one needs MUSIC-AVQA's annotation file."""
     questions = None
     if annotations:
-        prompts = PromptTable.read(DataConfig.prompts, DataConfig.sheet)
-        questions = read_annotations(annotations, "music_avqa", prompts).questions
+        any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
+        questions = read_annotations(annotations, "music_avqa", any_question).questions
     return read_predictions(path, questions, MUSIC_AVQA_ANSWERS)
 
 

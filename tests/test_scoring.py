@@ -294,6 +294,19 @@ def test_public_predictions_are_scored_with_the_annotation(tested, main, tmp_pat
     assert {file.name for file in out.iterdir()} == WRITTEN
 
 
+def test_public_predictions_of_rephrased_questions_are_scored(tested, main, tmp_path):
+    """MUSIC-AVQA-R's questions are no templates; scoring needs no prompt for them."""
+    rows = read_json(tested[0].parent / "test.json")
+    for number, row in enumerate(rows):
+        row["question_content"] = f"In how many ways, say {number}, can this be asked?"
+        del row["templ_values"]
+    write_json(tmp_path / "rephrased.json", rows)
+    predicted = guesses(rows, 0.6, seed=1)
+    (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
+    main("--predictions", tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json")
+    assert read_json(tmp_path / "public_scored/metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
+
+
 def test_two_predictions_are_compared(tested, main, tmp_path):
     path = tested[0].parent / "test.json"
     rows = read_json(path)
