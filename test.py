@@ -70,7 +70,9 @@ def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Con
     selected = {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], "model": looked["selected"]}
     true = true_segments(questions, truth, config.data.segments)
     tables = {"segment selection": selection_table(questions, true, ranked, selected)}
-    if "token_weights" in looked:
+    if "token_weights" in looked and not store.manifests:
+        print("no pointing game: the public layout does not tell which patches are in a token")
+    elif "token_weights" in looked:
         patches = store.read_source(data.videos)  # (V, T, 1 + P)
         stored = (patches[video] for video in asked.video)
         frames = looked["selected"]
