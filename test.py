@@ -24,7 +24,7 @@ from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
 from dataset.data import Data, Split
 from dataset.loader import Loader
-from dataset.text_prompt import PromptTable
+from dataset.text_prompt import ANY, PromptTable
 from utils.errors import command
 from utils.evaluation import choose, in_order, perceive
 from utils.files import write_json
@@ -63,14 +63,16 @@ def test_checkpoint(
 def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Config) -> dict[str, pd.DataFrame]:
     """When and where the model looked against the truth files; beside it, what CLIP's own similarity would select."""
     questions, store, top_k = asked.questions, data.store, looked["selected"].shape[1]
-    truth = truth_of(config.data.truth, questions["video_id"])
+    truth = truth_of(config.data.truth, questions)
     pictures = store.read("frame", data.videos)[asked.video].astype(np.float32)  # (Q, T, Df)
     cosine = np.einsum("qtd,qd->qt", pictures, data.text[asked.prompt]) / np.linalg.norm(pictures, axis=-1)
     ranked = {"zero-shot": cosine, "model": looked["segment_weights"]}
     selected = {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], "model": looked["selected"]}
     true = true_segments(questions, truth, config.data.segments)
     tables = {"segment selection": selection_table(questions, true, ranked, selected)}
-    if "token_weights" in looked:
+    if "token_weights" in looked and not store.manifests:
+        print("no pointing game: the public layout does not tell which patches are in a token")
+    elif "token_weights" in looked:
         patches = store.read_source(data.videos)  # (V, T, 1 + P)
         stored = (patches[video] for video in asked.video)
         frames = looked["selected"]
@@ -97,8 +99,8 @@ def read_scored(path: str, annotations: str | None) -> pd.DataFrame:
     """Read a predictions file of either format; the public one needs MUSIC-AVQA's annotation file."""
     questions = None
     if annotations:
-        prompts = PromptTable.read(DataConfig.prompts, DataConfig.sheet)
-        questions = read_annotations(annotations, "music_avqa", prompts).questions
+        any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
+        questions = read_annotations(annotations, "music_avqa", any_question).questions
     return read_predictions(path, questions, MUSIC_AVQA_ANSWERS)
 
 

@@ -53,15 +53,21 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr, fused=True)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
-    at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
     if config.model.standardize:
         _measure_features(model, data)
+    at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
+    at["questions"] = len(questions)
     if last:
         require_same_features(last, sizes, data, config.data)
         load_weights(model, last["model"], folder / "last.pt")
         optimizer.load_state_dict(last["optimizer"])
         scheduler.load_state_dict(last["scheduler"])
-        at = last["at"]
+        at |= last["at"]
+        if at["questions"] != len(questions):  # the epoch's order would be another
+            raise UserError(
+                f"{config.data.train}: gives {len(questions)} training questions, but gave {at['questions']} when "
+                f"{folder / 'last.pt'} was written; restore that file and its features, or start another run with --out"
+            )
     network = DistributedDataParallel(model) if runtime.world > 1 else model
     network = compiled(network, options.compile, runtime.device)
 

@@ -68,6 +68,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Settle what one room's options say about another's."""
+        self._tokens_given = self.data.tokens
         if self.data.tokens is None:
             self.data.tokens = self.model.tokens
         if self.model.tokens > self.data.tokens:
@@ -78,8 +79,10 @@ class Config:
             raise UserError(f"model.top_k {self.model.top_k} is more than the {self.data.segments} data.segments")
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option with its value, as plain data."""
-        return dataclasses.asdict(self)
+        """Every option with its value, as plain data. A null `data.tokens` stays null: it follows later overrides."""
+        values = dataclasses.asdict(self)
+        values["data"]["tokens"] = self._tokens_given
+        return values
 
 
 def add_config(parser: Parser) -> None:
@@ -107,11 +110,11 @@ def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
 
 def require_same_training(config: Config, stored: dict[str, Any], path: Path) -> None:
     """Raise `UserError` naming the first option by which `config` would train otherwise than the run at `path`."""
-    ours, theirs = _flat(config.to_dict()), _flat(stored)
+    ours, theirs = (_flat(dataclasses.asdict(made)) for made in (config, from_dict(stored)))  # data.tokens as a number
     for name in ours:
-        if name not in MAY_CHANGE and ours[name] != theirs.get(name):
+        if name not in MAY_CHANGE and ours[name] != theirs[name]:
             raise UserError(
-                f"{path}: {name} is {theirs.get(name)!r} there, but {ours[name]!r} now; "
+                f"{path}: {name} is {theirs[name]!r} there, but {ours[name]!r} now; "
                 "resume with the options of the run, or start another with --out"
             )
 

@@ -63,7 +63,7 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) 
     looked = selected  # the segments whose tokens the audio attends to
     if config.model.uses_tokens and config.model.spm_frames == "first_k":
         looked = np.broadcast_to(np.arange(selected.shape[1]), selected.shape)
-    truth = truth_of(config.data.truth, questions["video_id"]) if config.data.truth else {}
+    truth = truth_of(config.data.truth, questions) if config.data.truth else {}
     manifests = data.store.manifests
     fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
     heat = [None] * len(rows)
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         else:
             true = None
             if config.data.truth:
-                truth = truth_of(config.data.truth, questions["video_id"])
+                truth = truth_of(config.data.truth, questions)
                 true = true_segments(questions, truth, config.data.segments)
             rows = pick(questions, true, options.examples, options.seed)
         examples = look(run, options.split, rows, videos)

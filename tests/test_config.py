@@ -238,6 +238,23 @@ def test_tokens_are_as_many_as_the_model_merges_to_unless_more_are_stored():
     assert parse("--model.tokens", 8, "--data.tokens", 27).data.tokens == 27
 
 
+@pytest.mark.parametrize(("given", "stored", "overridden"), [((), None, 8), (("--data.tokens", 14), 14, 14)])
+def test_stored_tokens_follow_an_override_unless_their_number_was_given(tmp_path, given, stored, overridden):
+    values = parse(*given).to_dict()
+    assert values["data"]["tokens"] == stored
+    assert schema.from_dict(values, ["--model.tokens", "8"]).data.tokens == overridden
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    assert parse("--config", tmp_path / "config.yaml", "--model.tokens", 8).data.tokens == overridden
+
+
+def test_a_number_of_stored_tokens_and_null_for_the_same_are_one_run():
+    """Null was once stored as the number that it stands for."""
+    stored = parse("--data.tokens", 14).to_dict()
+    schema.require_same_training(parse(), stored, Path("last.pt"))
+    with pytest.raises(schema.UserError, match=r"data\.tokens is 14 there, but 27 now"):
+        schema.require_same_training(parse("--data.tokens", 27), stored, Path("last.pt"))
+
+
 @pytest.mark.parametrize(
     ("option", "value", "refused"),
     [("model.top_k", 3, True), ("data.train", "x.json", True), ("train.precision", "bf16", True),
@@ -262,5 +279,5 @@ def test_what_is_printed_at_the_start_is_what_is_stored(tmp_path):
     values = yaml.safe_load(stored)
     assert values == load_checkpoint(tmp_path / "run/best.pt")["config"]
     assert values["train"]["lr"] == 2e-5
-    assert values["data"]["tokens"] == 4
+    assert values["data"]["tokens"] is None
     assert parse("--config", tmp_path / "run/config.yaml").to_dict() == values

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils.errors import UserError
 from utils.geometry import patch_centres, seen_box
 from utils.grounding import (
     chance_precision,
@@ -53,9 +54,12 @@ def test_questions_that_every_ranking_answers_are_left_out():
 
 def test_truth_files_become_masks(tmp_path):
     (tmp_path / "v.json").write_text('{"questions": {"0": {"segments": [1, 2]}, "1": {"segments": null}}}')
-    truth = truth_of(tmp_path, ["v", "v"])
+    truth = truth_of(tmp_path, asked(2))
     expected = [[False, True, True, False], [False] * 4]
     assert true_segments(asked(2), truth, 4).tolist() == expected
+    remedy = f"python scripts/render_bandstand.py --out {tmp_path.parent}"
+    with pytest.raises(UserError, match=rf"v\.json: lacks question 2; make .* {remedy}"):
+        truth_of(tmp_path, asked(3))
 
 
 def test_patches_lie_where_clip_saw_them():

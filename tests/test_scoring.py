@@ -204,6 +204,27 @@ def test_features_of_other_sizes_are_refused(tested, main, tmp_path):
     assert "field 'shape' is [5, 128]" in error
 
 
+@pytest.mark.parametrize(
+    ("layout", "measures"), [("files", {"segment selection", "pointing game"}), ("public", {"segment selection"})]
+)
+def test_where_there_is_truth_it_is_measured_what_the_model_looked_at(main, tmp_path, layout, measures):
+    """In the public layout when alone: it does not tell which patches are in a token."""
+    data = make_data(tmp_path, tokens=5, layout=layout)
+    performers = [{"box": [0, 0, 80, 90], "sounding_segments": [0, 1, 2, 3]}]
+    rows = read_json(tmp_path / "test.json")
+    questions = {str(row["question_id"]): {"segments": [1, 2]} for row in rows}
+    for video in {row["video_id"] for row in rows}:
+        told = {"frame": [160, 90], "performers": performers, "questions": questions}
+        write_json(tmp_path / f"truth/{video}.json", told)
+    truth = ("--data.truth", tmp_path / "truth")
+    run("train.py", "--config", data, "--out", tmp_path / "run", "--train.epochs", 1, *truth)
+    printed = main("--run", tmp_path / "run")
+    assert ("no pointing game" in printed) == (layout == "public")
+    metrics = read_json(tmp_path / "run/test/metrics.json")
+    assert metrics.keys() - {"questions", "accuracy", "interval95"} == measures
+    assert all(metrics[measure]["All"]["n"] > 0 for measure in measures)
+
+
 def test_testing_in_several_processes_is_refused(tested, main, monkeypatch):
     @contextlib.contextmanager
     def two_processes(*_):
@@ -292,6 +313,19 @@ def test_public_predictions_are_scored_with_the_annotation(tested, main, tmp_pat
     assert read_json(out / "metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
     assert answers_of(out / "predictions.csv") == predicted
     assert {file.name for file in out.iterdir()} == WRITTEN
+
+
+def test_public_predictions_of_rephrased_questions_are_scored(tested, main, tmp_path):
+    """MUSIC-AVQA-R's questions are no templates; scoring needs no prompt for them."""
+    rows = read_json(tested[0].parent / "test.json")
+    for number, row in enumerate(rows):
+        row["question_content"] = f"In how many ways, say {number}, can this be asked?"
+        del row["templ_values"]
+    write_json(tmp_path / "rephrased.json", rows)
+    predicted = guesses(rows, 0.6, seed=1)
+    (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
+    main("--predictions", tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json")
+    assert read_json(tmp_path / "public_scored/metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
 
 
 def test_two_predictions_are_compared(tested, main, tmp_path):

@@ -270,6 +270,18 @@ def test_features_are_standardised_by_those_of_the_training_videos(data, tmp_pat
     run("test.py", "--run", tmp_path / "run")
 
 
+def test_a_run_is_not_resumed_with_another_number_of_questions(data, plain, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(plain, tmp_path / "run")
+    stored = load_checkpoint(folder / "last.pt")
+    arguments = ("--config", data, "--out", folder, "--train.epochs", EPOCHS, "--resume")
+    save_checkpoint(folder / "last.pt", stored | {"at": stored["at"] | {"questions": 62}})
+    error = fails(capsys, monkeypatch, *arguments)
+    assert f"{data.parent / 'train.json'}: gives 63 training questions, but gave 62 when {folder}/last.pt" in error
+    del stored["at"]["questions"]  # as older checkpoints are
+    save_checkpoint(folder / "last.pt", stored)
+    assert "best: epoch" in run("train.py", *arguments)
+
+
 @pytest.fixture
 def copy(data, tmp_path) -> Path:
     """A copy of the data set that a test may damage; the YAML's path."""

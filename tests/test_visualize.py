@@ -30,7 +30,6 @@ from utils import figure4
 from utils.checkpoint import save_checkpoint
 from utils.figure4 import Example, Frame, draw
 from utils.files import read_json, write_json
-from utils.grounding import truth_of
 from utils.plots import BLUE
 
 T, K, SIZE = 6, 3, (48, 32)  # segments, selected, width and height of the videos
@@ -266,8 +265,8 @@ def test_the_command_writes_a_picture_and_says_of_what(home, tmp_path, capsys):
     said = capsys.readouterr().out
     ids = said.split("questions ")[1].split(" of ")[0].split(", ")
     assert len(ids) == 2
-    truth = truth_of(home / "truth", [path.stem for path in (home / "truth").iterdir()])
-    true = {name: found["segments"] for told in truth.values() for name, found in told["questions"].items()}
+    truth = map(read_json, (home / "truth").iterdir())
+    true = {name: found["segments"] for told in truth for name, found in told["questions"].items()}
     assert all(0 < len(true[name]) < T for name in ids)
     assert imread(tmp_path / "drawn.png").shape[1] > 1500
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from utils.errors import UserError
 from utils.files import read_json
 from utils.geometry import patch_centres
 from utils.metrics import column_masks
@@ -19,9 +20,18 @@ from utils.metrics import column_masks
 Truth = dict[str, dict[str, Any]]
 
 
-def truth_of(folder: str | Path, videos: Iterable[str]) -> Truth:
-    """Read the truth file of each video. Raises `UserError` for one that is missing."""
-    return {video: read_json(Path(folder) / f"{video}.json") for video in set(videos)}
+def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
+    """Read the truth file of each question's video. Raises `UserError` for one that is missing or lacks a question."""
+    truth = {}
+    for video, asked in questions.groupby("video_id")["question_id"]:
+        path = Path(folder) / f"{video}.json"
+        truth[video] = read_json(path)
+        if absent := set(asked) - truth[video]["questions"].keys():
+            raise UserError(
+                f"{path}: lacks question {min(absent)}; make truth and annotations together, by their --preset: "
+                f"python scripts/render_bandstand.py --out {Path(folder).parent}"
+            )
+    return truth
 
 
 def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.ndarray:
