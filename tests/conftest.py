@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("untimed")
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real questions and clips; the project ships none of them
 

@@ -19,7 +19,7 @@ from tests.bandstand_scenes import performer, scene
 
 
 @given(index=st.integers(0, 5000), seconds=st.sampled_from([20, 60]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_scenes_are_possible(index, seconds):
     happening = make_scene(0, 0, index, seconds)
     assert 1 <= len(happening.seen) <= 4

@@ -78,7 +78,7 @@ def test_finite_tells_all_halves_apart():
 
 
 @given(data=st.binary(max_size=300), spoil=st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_content_of_a_file_is_more_than_a_fault(tmp_path_factory, data, spoil):
     folder = Folder(tmp_path_factory.getbasetemp(), (3, 8), np.dtype("float16"))
     path = folder.path / "fuzzed.npy"

@@ -63,7 +63,7 @@ def test_every_layout_reads_what_was_written(tmp_path, layout):
 
 
 @given(order=st.lists(st.sampled_from(VIDEOS), max_size=100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_packed_equals_files_in_any_order(packed_root, order):
     for kind in KINDS:
         files, packed = (opened(packed_root, layout).read(kind, order) for layout in ("files", "packed"))

@@ -52,7 +52,7 @@ def test_example_count(samples, count):
     assert len(examples(torch.zeros(samples))) == count
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**31), st.integers(1, 4))
 def test_hop_of_one_second_equals_each_second_alone(seed, seconds):
     noise = torch.rand(seconds * 16000, generator=torch.Generator().manual_seed(seed)) * 2 - 1
