@@ -174,7 +174,7 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
     bars.plot(example.selected + 0.5, example.weights[example.selected] + 0.14 * highest, "v", color=BLUE, markersize=5)
     bars.set(xlim=(0, segments), ylim=(0, 1.3 * highest), ylabel="weight")
     bars.set_yticks([0, highest], ["0", f"{highest:.2g}"])
-    bars.yaxis.set_label_coords(-0.05, 0.4)
+    bars.yaxis.set_label_coords(-0.015, 0.38)  # between the two ticks
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(left=False, labelsize=7.5)
     bars.yaxis.label.set_size(8)

@@ -92,9 +92,10 @@ def draw_bars(
         lines = [Line(name, "", rows) for name, rows in rows_of.items()]
         means, halves = zip(*(line.mean("All") for line in lines), strict=True)
         axes.barh(places, means, height=0.7, color=colours)
-        reach = [half or 0.0 for half in halves]
-        whiskers = axes.errorbar(means, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-        whiskers.set_label("mean over seeds, 95 % interval")
+        if any(halves):  # one seed has no interval
+            reach = [half or 0.0 for half in halves]
+            whiskers = axes.errorbar(means, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+            whiskers.set_label("mean over seeds, 95 % interval")
         known = [(place, name) for place, name in zip(places, ours, strict=True) if name in paper]
         published = [paper[name]["All"] - (paper[base]["All"] if base else 0) for _, name in known]
         at = [place + 0.22 for place, _ in known]  # beside the whisker, not on it
