@@ -92,7 +92,7 @@ def draw_bars(
         lines = [Line(name, "", rows) for name, rows in rows_of.items()]
         means, halves = zip(*(line.mean("All") for line in lines), strict=True)
         axes.barh(places, means, height=0.7, color=colours)
-        if any(halves):  # one seed has no interval
+        if any(half is not None for half in halves):  # one seed has no interval
             reach = [half or 0.0 for half in halves]
             whiskers = axes.errorbar(means, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
             whiskers.set_label("mean over seeds, 95 % interval")
