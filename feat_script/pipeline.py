@@ -12,13 +12,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -32,7 +30,6 @@ from utils.runtime import Runtime
 SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".ogv", ".3gp", ".wmv"}
 STATUS = "status"  # the folder of status files, within the first kind's folder
 FAILURES = "failures.csv"
-AHEAD = 2  # videos that a worker reads ahead
 PATIENCE = datetime.timedelta(days=7)  # processes exchange failures once, at the end; the slowest may be hours behind
 
 Read = Callable[[Path], tuple[Tensor, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
@@ -88,9 +85,13 @@ def extract(
     share = dict(list(videos.items())[runtime.rank :: runtime.world])
     todo = {name: path for name, path in share.items() if not _whole(name, Path(out), manifests)}
     failures, notes = [], Counter()
-    reading = _read_all(todo, read, workers, runtime.device)
-    shown = {"total": len(todo), "desc": first.name, "unit": "video", "disable": not (runtime.is_main and todo)}
-    for name, data, status in tqdm(reading, **shown):
+    loader = DataLoader(
+        _Reader(todo, read),
+        batch_size=None,
+        num_workers=min(workers, len(todo)),
+        pin_memory=runtime.device.type == "cuda",
+    )
+    for name, data, status in tqdm(loader, desc=first.name, unit="video", disable=not (runtime.is_main and todo)):
         error = status.pop("error", None)
         if not error:
             arrays = encode(data)
@@ -126,52 +127,11 @@ def _sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def _read_all(
-    videos: dict[str, Path], read: Read, workers: int, device: torch.device
-) -> Iterator[tuple[str, Tensor | None, dict[str, Any]]]:
-    """Yield of each video, in order, what `_Reader` makes of it; of one that kills the process reading it, an "error".
-
-    After a death, the videos that were being read are read one by one, which tells whose fault it was.
-    """
-
-    def begin() -> Iterator:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # each thread has its own; what is read is pinned for it
-        return iter(loader)
-
-    left, alone = list(videos.items()), 0  # videos to do, how many of them one by one
-    while left:
-        part = left[: 1 if alone else None]
-        loader = DataLoader(
-            _Reader(part, read),
-            batch_size=None,
-            num_workers=min(workers, len(part)),
-            prefetch_factor=AHEAD,
-            pin_memory=device.type == "cuda",
-        )
-        error = None
-        try:
-            with ThreadPoolExecutor(1) as thread:  # begun here, PyTorch would raise wherever we are when a worker dies
-                reading = thread.submit(begin).result()
-            for item in reading:
-                left.pop(0)
-                yield item
-        except (RuntimeError, OSError, EOFError) as died:  # of a worker, or of what it left unfinished
-            error = f"a process that reads died ({died})"
-        if error and not alone:
-            alone = AHEAD * workers  # as many were being read
-            tqdm.write(f"{error}; reading the next {alone} videos one by one", file=sys.stderr)
-            continue
-        if error:
-            yield left.pop(0)[0], None, {"error": error}
-        alone = max(0, alone - 1)
-
-
 class _Reader(Dataset):
     """Video n -> (id, what `read` made of it or None, its status with the reason under "error")."""
 
-    def __init__(self, videos: list[tuple[str, Path]], read: Read):
-        self.videos, self.read = videos, read
+    def __init__(self, videos: dict[str, Path], read: Read):
+        self.videos, self.read = list(videos.items()), read
 
     def __len__(self) -> int:
         return len(self.videos)

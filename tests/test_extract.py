@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from feat_script.media import read_audio
 from feat_script.vggish import examples, load_vggish
 from tests.clips import sine, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
-from utils.runtime import Runtime
 
 T = 4
 
@@ -213,34 +211,6 @@ def test_numbers_that_are_not_finite_fail_the_video(visual, weights, tmp_path):
     rows = list(csv.reader((tmp_path / "features" / "clip_frame" / "failures.csv").open()))
     assert rows[1][2] == "numbers that are not finite in clip_frame"
     assert not list((tmp_path / "features").rglob("*.npy"))
-
-
-def read_or_die(path):
-    """As extract's `read`: a video's number. "bad" kills the process that reads it, "once" does so the first time."""
-    once = path.stem == "01_once" and not path.exists()
-    if once:
-        path.touch()
-    if once or path.stem == "02_bad":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return torch.full((T,), float(path.stem[:2])), {"padded_segments": 0, "problem": None}
-
-
-def test_a_video_that_kills_its_reader_is_listed_and_the_rest_is_kept(tmp_path, capfd):
-    names = ["00", "01_once", "02_bad", *(f"{n:02}" for n in range(3, 12))]
-    videos = {name: tmp_path / f"{name}.mp4" for name in names}
-    manifest = {"version": 1, "shape": [T], "dtype": "float32"}
-    runtime, encode = Runtime(torch.device("cpu"), rank=0, world=1), lambda data: {"kind": data.numpy()}
-    assert pipeline.extract(runtime, videos, tmp_path, {"kind": manifest}, read_or_die, encode, workers=2) == 1
-    _, (name, _, reason) = csv.reader((tmp_path / "kind/failures.csv").open())
-    assert name == "02_bad"
-    assert reason.startswith("a process that reads died (DataLoader worker")
-    made = {path.stem: np.load(path) for path in (tmp_path / "kind").glob("*.npy")}
-    assert made.keys() == set(names) - {"02_bad"}
-    assert all((array == float(name[:2])).all() for name, array in made.items())
-    said = capfd.readouterr().err
-    assert "reading the next 4 videos one by one" in said
-    assert "12 videos, 0 were whole, 11 extracted" in said
-    assert "Traceback" not in said
 
 
 def says(capfd, run, *options):
