@@ -53,10 +53,10 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr, fused=True)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
-    if config.model.standardize:
+    if config.model.standardize and not last:
         _measure_features(model, data)
-    at = {"epoch": 0, "step": 0, "loss": 0.0, "best": -1.0, "best_epoch": 0}  # loss: summed over the epoch's steps done
-    at["questions"] = len(questions)
+    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions)}
+    at["loss"] = 0.0  # summed over the epoch's steps done
     if last:
         require_same_features(last, sizes, data, config.data)
         load_weights(model, last["model"], folder / "last.pt")
