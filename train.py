@@ -55,7 +55,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     if config.model.standardize and not last:
         _measure_features(model, data)
-    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions)}
+    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions), "window": None}
     at["loss"] = 0.0  # summed over the epoch's steps done
     if last:
         require_same_features(last, sizes, data, config.data)
@@ -89,7 +89,9 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 
     for epoch in range(at["epoch"], options.epochs):
         began = time.perf_counter()
-        order = epoch_order(len(questions), options.batch_size, options.seed, epoch)
+        if at["step"] == 0:  # an interrupted epoch keeps its order, wherever the features are now
+            at["window"] = loader.window
+        order = epoch_order(questions.video, options.batch_size, options.seed, epoch, at["window"])
         mine = (rows[runtime.rank :: runtime.world] for rows in order[at["step"] :])
         loss_sum = torch.tensor(at["loss"] if runtime.is_main else 0.0, dtype=torch.float64, device=runtime.device)
         unseen = []  # (loss, rows) of the steps since the last look

@@ -21,6 +21,7 @@ from utils.errors import UserError
 
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
 AT_ONCE = 64  # videos read at a time
+WINDOW = 512  # videos whose questions are asked together where features come from disk: 1 GB at 14 tokens
 
 
 class Batch(NamedTuple):
@@ -32,10 +33,20 @@ class Batch(NamedTuple):
     rows: np.ndarray  # (B,) rows of the split
 
 
-def epoch_order(questions: int, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The shuffled rows of each global batch of an epoch: a function of seed and epoch alone. The last may be short."""
-    order = np.random.default_rng([seed, epoch]).permutation(questions)
-    return np.split(order, range(batch_size, questions, batch_size))
+def epoch_order(
+    video: np.ndarray, batch_size: int, seed: int, epoch: int, window: int | None = None
+) -> list[np.ndarray]:
+    """The shuffled rows of each global batch of an epoch: a function of the arguments alone. The last may be short.
+
+    `video` (Q,) is the video of each question. With a `window`, the questions of that many videos (drawn anew in every
+    epoch) come together, shuffled: what is read for the first question about a video is still cached for the others.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(video))
+    if window:
+        place = random.permutation(video.max() + 1)  # of each video
+        order = order[np.argsort(place[video[order]] // window, kind="stable")]
+    return np.split(order, range(batch_size, len(video), batch_size))
 
 
 class Loader:
@@ -49,6 +60,7 @@ class Loader:
         self.device = device
         self.workers = workers
         self.residency = _settle(residency, len(data.videos) * data.store.video_bytes, device)
+        self.window = WINDOW if self.residency == "disk" else None
         self.text = torch.from_numpy(data.text).to(device)
         self.features = {}
         if self.residency != "disk":

@@ -31,8 +31,9 @@ class Dropout(nn.Module):
             return F.dropout(x, self.rate)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         dropped = round(self.rate * 2**16)  # of the 2**16 values that an int16 takes
-        keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
-        return x * (keep * (2**16 / (2**16 - dropped))).to(x.dtype)
+        kept = torch.empty_like(x, requires_grad=False)  # comparing into floats saves turning Booleans into floats
+        torch.ge(draws.view(torch.int16)[: x.numel()].view(x.shape), dropped - 2**15, out=kept)
+        return x * kept.mul_(2**16 / (2**16 - dropped))
 
 
 class StandardizedLinear(nn.Linear):

@@ -106,7 +106,7 @@ def data(runtime: Runtime, options: Any, work: Path, shapes: Shapes) -> dict[str
         "workers": options.workers,
         "rates": benchmark_data.read_rates(features, shapes.batch, runtime.device, options.workers, options.rounds),
     }
-    batches = benchmark_data.orders(features.videos, shapes.batch, seed=0)
+    batches = benchmark_data.scattered(features, shapes.batch, seed=0)[:16]
     step = benchmark_train.our_step(runtime.device, "fp32", shapes)
     loaders = {}
     for name in ("disk", "memory", *(["device"] if runtime.device.type == "cuda" else [])):

@@ -21,7 +21,7 @@ from dataset.data import Data, Split
 from dataset.feature_folder import header_bytes
 from dataset.feature_pack import write_pack
 from dataset.features import FOLDERS, PUBLIC_FOLDERS, open_features
-from dataset.loader import Loader, epoch_order
+from dataset.loader import WINDOW, Loader, epoch_order
 from nets.config import FeatureSizes
 from scripts.benchmark_measure import Mark, Task, Timing, run_seconds
 from scripts.benchmark_plain import PlainReader
@@ -29,7 +29,6 @@ from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
 from utils.manifest import claim_manifest
 
-MOST_BATCHES = 16  # of a pass over the data
 SENTENCES = 256
 
 
@@ -57,6 +56,11 @@ class Features(NamedTuple):
     def names(self) -> list[str]:
         """The video ids."""
         return [f"{n:08d}" for n in range(self.videos)]
+
+    @property
+    def video(self) -> np.ndarray:
+        """The video of each question, as many for a video as MUSIC-AVQA's training questions: 31,927 for 9,288."""
+        return np.arange(self.videos * 31_927 // 9_288) % self.videos
 
     def folder(self, kind: str) -> Path:
         """Where the project's layout has a kind."""
@@ -129,7 +133,7 @@ def _write(features: Features) -> None:
     save_npy(text / "features.npy", rows[:, 0])
     write_json(text / "sentences.json", [f"sentence {n}" for n in range(SENTENCES)])
     for kind in ("question", "prompt"):
-        for row in range(features.videos):
+        for row in range(len(features.video)):
             save_npy(features.public_folder(kind) / f"{row}.npy", rows[row % SENTENCES])
     _pack(features)
 
@@ -164,20 +168,25 @@ def _segments_tokens(features: Features) -> tuple[int, int]:
 
 
 def open_data(features: Features, layout: str) -> Data:
-    """The data as training opens them, a question for each video; nothing is read but the index."""
+    """The data as training opens them; nothing is read but the index."""
     store = open_features(features.root, layout, kinds(features.sizes), *_segments_tokens(features))
-    rows = np.arange(features.videos)
+    rows = np.arange(len(features.video))
     sentence = rows % SENTENCES
     text = store.read_text(rows, *([[f"sentence {n}" for n in range(SENTENCES)]] * 2)).bank
     vocabulary = AnswerVocabulary(MUSIC_AVQA_ANSWERS)
-    split = Split(pd.DataFrame(index=rows), rows, sentence, sentence, rows % len(vocabulary), None)
+    split = Split(pd.DataFrame(index=rows), features.video, sentence, sentence, rows % len(vocabulary), None)
     return Data({"train": split}, vocabulary, store, features.names, text, [])
 
 
-def orders(questions: int, batch: int, seed: int) -> list[np.ndarray]:
-    """Shuffled rows of whole batches, a pass; each question, and so each video, at most once."""
-    whole = epoch_order(questions, batch, seed, epoch=0)[: questions // batch]
-    return whole[:MOST_BATCHES]
+def windows(features: Features, batch: int, seed: int) -> list[np.ndarray]:
+    """Rows of the whole batches of an epoch in the order that training from disk takes."""
+    order = epoch_order(features.video, batch, seed, 0, WINDOW)
+    return order[: len(features.video) // batch]
+
+
+def scattered(features: Features, batch: int, seed: int) -> list[np.ndarray]:
+    """Rows of whole batches, each about another video: what a shuffle asks of more videos than memory holds."""
+    return epoch_order(np.arange(features.videos), batch, seed, 0)[: features.videos // batch]
 
 
 def ours(loader: Loader, batches: list[np.ndarray]) -> Task:
@@ -192,7 +201,8 @@ def ours(loader: Loader, batches: list[np.ndarray]) -> Task:
 
 def plain(features: Features, device: torch.device, workers: int, batches: list[np.ndarray]) -> Task:
     """A pass of six `np.load`s a question, stacked by torch's DataLoader."""
-    reader = PlainReader(features.root / "public", features.names, features.sizes.tokens)
+    video_of = [features.names[video] for video in features.video]
+    reader = PlainReader(features.root / "public", video_of, features.sizes.tokens)
 
     def run(mark: Mark) -> None:
         for batch in DataLoader(reader, batch_sampler=batches, num_workers=workers):
@@ -205,32 +215,39 @@ def plain(features: Features, device: torch.device, workers: int, batches: list[
 def read_rates(
     features: Features, batch: int, device: torch.device, workers: int, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """Questions a second of each way of reading, "<way>, from disk" and "<way>, cached", the same order for all.
+    """Questions a second of each way of reading, "<way>, from disk" and "<way>, cached".
 
-    From disk means that the system's cache held nothing of the files; cached, that a pass has just read them.
+    From disk means that the system's cache held nothing of the files; cached, that a pass has just read them. A shuffle
+    over all of MUSIC-AVQA finds no video in the cache, so "plain" and "files" read each video once, and "packed" takes
+    the order of training from disk. Cached, the orders are the same.
     """
     layouts = {"plain": "public", "files": "files", "packed": "packed"}
     timings = {f"{way}, {place}": Timing() for way in layouts for place in ("from disk", "cached")}
+    passes = {}
     for seed in tqdm(range(rounds), "reading", leave=False, delay=1):
-        batches = orders(features.videos, batch, seed)
         for way, layout in layouts.items():
-            if way == "plain":
-                task = plain(features, device, workers, batches)
-            else:
-                task = ours(Loader(open_data(features, layout), device, "disk", workers), batches)
+            once, all_asked = scattered(features, batch, seed), windows(features, batch, seed)
+            passes |= {f"{way}, from disk": all_asked if way == "packed" else once, f"{way}, cached": once}
             forget(files_of(features, layout))
             for place in ("from disk", "cached"):
+                batches = passes[f"{way}, {place}"]
+                if way == "plain":
+                    task = plain(features, device, workers, batches)
+                else:
+                    task = ours(Loader(open_data(features, layout), device, "disk", workers), batches)
                 timings[f"{way}, {place}"].seconds.append(run_seconds(task, device)[0])
 
-    questions = batch * len(batches)
     first = [features.public_folder(kind) / f"{features.names[0]}.npy" for kind in ("audio", "audio", "frame", "token")]
     first += [features.public_folder(kind) / "0.npy" for kind in ("question", "prompt")]
-    plain_bytes = sum(file.stat().st_size for file in first)
+    of_video = {way: video_bytes(features.sizes) for way in layouts}
+    of_video["plain"] = sum(file.stat().st_size for file in first)
     rates = {}
     for name, timing in timings.items():
+        questions = sum(map(len, passes[name]))
+        videos = len(np.unique(features.video[np.concatenate(passes[name])]))
         rates[name] = {"questions_per_second": questions / timing.best}
         rates[name] |= {f"{key}_questions_per_second": questions / timing.summary()[key] for key in ("median", "worst")}
-        rates[name]["bytes_per_question"] = plain_bytes if name.startswith("plain") else video_bytes(features.sizes)
+        rates[name]["bytes_per_question"] = of_video[name.split(",")[0]] * videos / questions
     return rates
 
 

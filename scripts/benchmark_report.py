@@ -65,14 +65,16 @@ def _training(dataset: Dataset, results: Results) -> Results:
     kind = "AVQA" if dataset.segments == 10 else ""
     step = results["batch"] / fastest(results["train"], kind)["seconds"]
     answer = fastest(results["evaluation"], kind)["questions_per_second"]
-    read, bound = np.inf, "the step"
+    learn, check, bound = step, answer, "the step"
     if row["residency"] == "disk":
         if "data" not in results or results["data"]["sparse"]:
             return row
         found = results["data"]["rates"]["packed, from disk"]
-        read = found["questions_per_second"] * found["bytes_per_question"] / a_video
-        bound = "the disk" if read < step else "the step"
-    seconds = EPOCHS * (dataset.train / min(step, read) + dataset.val / min(answer, read))
+        read = found["questions_per_second"] * found["bytes_per_question"] / a_video  # videos a second
+        learn = min(step, read * max(1, dataset.train / dataset.videos))  # training reads a video once an epoch
+        check = min(answer, read)
+        bound = "the disk" if learn < step else "the step"
+    seconds = EPOCHS * (dataset.train / learn + dataset.val / check)
     return row | {"train_hours": seconds / 3600, "train_bound": bound}
 
 

@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=list(ENCODERS), default=list(ENCODERS), help="which to train")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of scenes, weights and order")
     parser.add_argument("--clip_steps", type=PositiveInt, default=2500, help="of training")
-    parser.add_argument("--vggish_steps", type=PositiveInt, default=900, help="of training")
+    parser.add_argument("--vggish_steps", type=PositiveInt, default=1500, help="of training")
     parser.add_argument("--scenes", type=PositiveInt, default=2000, help="of either, of 20 seconds each")
     parser.add_argument("--prompts", default="dataset/TextPrompt.xlsx", help="the workbook")
     args = parser.parse_args(arguments)

@@ -1,6 +1,7 @@
 """The benchmark: what it compares computes the same, what it counts is right, and what lacks is said to."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.features import open_features
 from nets.config import FeatureSizes
 from scripts import benchmark, benchmark_measure
-from scripts.benchmark_data import Shapes, forget, kinds, make_features, open_data, orders, read_rates, video_bytes
+from scripts.benchmark_data import (
+    FULL,
+    Features,
+    Shapes,
+    forget,
+    kinds,
+    make_features,
+    open_data,
+    read_rates,
+    scattered,
+    video_bytes,
+    windows,
+)
 from scripts.benchmark_measure import Counter, alone, interleaved, on_device
 from scripts.benchmark_plain import PlainReader, copy_segments, gather_segments
 from scripts.benchmark_report import NONE, scale
@@ -141,14 +154,15 @@ def test_kernels_are_counted_by_run():
 @pytest.mark.parametrize("sparse", [False, True])
 def test_all_layouts_hold_the_same_features(tmp_path, sparse):
     features = make_features(tmp_path, 9, sparse, SMALL.features)
-    batch = orders(9, 8, seed=0)[0]
-    names = [features.names[row] for row in batch]
+    batch = windows(features, 8, seed=0)[0]
+    video_of = [features.names[video] for video in features.video]
+    names = [video_of[row] for row in batch]
     store, packed = (
         open_features(features.root, layout, kinds(features.sizes), 12, 4) for layout in ("files", "packed")
     )
     assert store.video_bytes == video_bytes(features.sizes)
     assert not store.check(features.names, deep=True)
-    reader = PlainReader(features.root / "public", features.names, 4)
+    reader = PlainReader(features.root / "public", video_of, 4)
     for kind in kinds(features.sizes):
         expected = store.read(kind, names)
         assert bool(expected.any()) != sparse
@@ -184,12 +198,15 @@ def test_features_that_do_not_fit_the_disk_are_refused(tmp_path):
         make_features(tmp_path, 10**9, False, SMALL.features)
 
 
-def test_a_pass_holds_whole_batches_of_different_questions():
-    batches = orders(70, 8, seed=1)
-    rows = np.concatenate(batches)
-    assert [len(batch) for batch in batches] == [8] * 8
-    assert len(set(rows)) == 64
-    assert not np.array_equal(rows, np.concatenate(orders(70, 8, seed=2)))
+def test_a_pass_holds_whole_batches():
+    features = Features(Path("nowhere"), 70, SMALL.features, True)
+    for order, questions in ((scattered, 64), (windows, 240)):  # 70 videos, 240.6 questions
+        batches = order(features, 8, seed=1)
+        rows = np.concatenate(batches)
+        assert {len(batch) for batch in batches} == {8}
+        assert len(set(rows)) == questions
+        assert not np.array_equal(rows, np.concatenate(order(features, 8, seed=2)))
+    assert len(set(features.video[np.concatenate(scattered(features, 8, seed=1))])) == 64
 
 
 def test_every_way_of_reading_is_measured(tmp_path):
@@ -202,6 +219,8 @@ def test_every_way_of_reading_is_measured(tmp_path):
     # Audio (12, 8) twice, frames (12, 10), tokens (12, 4, 14) and two sentences of 10 numbers, and six headers.
     assert rates["plain, cached"]["bytes_per_question"] == 4 * (2 * 96 + 120 + 672 + 20) + 6 * 128
     assert rates["packed, cached"]["bytes_per_question"] == 4 * 96 + 2 * (120 + 672)
+    # 48 of the 54 questions (whole batches) about 16 videos.
+    assert rates["packed, from disk"]["bytes_per_question"] == pytest.approx((4 * 96 + 2 * (120 + 672)) * 16 / 48)
 
 
 STEP = {"seconds": 2.0}
@@ -225,7 +244,12 @@ def test_scale_takes_hours_from_the_figures_of_the_run():
     results |= {
         "data": {
             "sparse": False,
-            "rates": {"packed, from disk": {"questions_per_second": 16.0, "bytes_per_question": 1}},
+            "rates": {
+                "packed, from disk": {
+                    "questions_per_second": 16.0,
+                    "bytes_per_question": video_bytes(FULL.features) / 4,
+                }
+            },
         }
     }
     music, avqa, million = scale(results)
@@ -233,7 +257,8 @@ def test_scale_takes_hours_from_the_figures_of_the_run():
     assert (music["train_bound"], music["residency"]) == ("the step", "memory")
     assert avqa["train_hours"] == pytest.approx(30 * (40_425 / 64 + 16_909 / 128) / 3600)
     assert million["residency"] == "disk"
-    assert million["train_bound"] == "the disk"
+    assert million["train_bound"] == "the disk"  # 4 videos a second, each with 3.4374 questions, are read once an epoch
+    assert million["train_hours"] == pytest.approx(30 * (1_000_000 / 4 + 491_800 / 4) / 3600)
     # A second of video takes the networks 0.1 + 0.025 s and four cores 0.22 / 4 s: on a CPU one after the other.
     assert music["extract_hours"] == pytest.approx(9_288 * 60 * (0.125 + 0.055) / 3600)
     assert music["extract_bound"] == "the networks"

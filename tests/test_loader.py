@@ -81,7 +81,7 @@ def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out
     if residency == "memory":  # the CPU's memory is its device; with a GPU this is the way that batches take
         batches.residency = "memory"
     for split in data.splits.values():
-        order = epoch_order(len(split), 10, seed=3, epoch=1)
+        order = epoch_order(split.video, 10, seed=3, epoch=1)
         made_batches = list(batches.batches(split, order))
         assert len(made_batches) == len(order)
         for batch, rows in zip(made_batches, order, strict=True):
@@ -132,19 +132,39 @@ def test_a_file_that_is_lost_in_mid_epoch_is_named(music):
         list(batches)
 
 
-@given(st.integers(1, 200), st.integers(1, 70), st.integers(0, 2**32 - 1), st.integers(0, 40))
-def test_an_epoch_asks_every_question_once_in_an_order_of_its_own(questions, batch_size, seed, epoch):
-    order = epoch_order(questions, batch_size, seed, epoch)
-    assert sorted(np.concatenate(order)) == list(range(questions))
+VIDEOS = st.lists(st.integers(0, 30), min_size=1, max_size=200).map(np.array)
+
+
+@given(VIDEOS, st.integers(1, 70), st.integers(0, 2**32 - 1), st.integers(0, 40), st.none() | st.integers(1, 40))
+def test_an_epoch_asks_every_question_once_in_an_order_of_its_own(video, batch_size, seed, epoch, window):
+    order = epoch_order(video, batch_size, seed, epoch, window)
+    assert sorted(np.concatenate(order)) == list(range(len(video)))
     assert all(len(rows) == batch_size for rows in order[:-1])
-    assert len(order[-1]) == (questions - 1) % batch_size + 1
-    again = epoch_order(questions, batch_size, seed, epoch)
+    assert len(order[-1]) == (len(video) - 1) % batch_size + 1
+    again = epoch_order(video, batch_size, seed, epoch, window)
     assert all(np.array_equal(a, b) for a, b in zip(order, again, strict=True))
 
 
-def test_another_seed_or_epoch_is_another_order():
-    orders = [np.concatenate(epoch_order(100, 7, *which)) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
+@pytest.mark.parametrize("window", [None, 3])
+def test_another_seed_or_epoch_is_another_order(window):
+    video = np.arange(100) % 7
+    orders = [np.concatenate(epoch_order(video, 7, *which, window)) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
     assert len({order.tobytes() for order in orders}) == 4
+
+
+def test_a_window_asks_about_few_videos_at_a_time():
+    """24 videos in windows of 4: each window asks all about its four, shuffled, and takes other videos each epoch."""
+    video = np.arange(240) % 24
+    asked = video[np.concatenate(epoch_order(video, 7, seed=0, epoch=0, window=4))].reshape(6, 40)
+    together = [frozenset(part) for part in asked]
+    assert [len(videos) for videos in together] == [4] * 6
+    assert len(frozenset.union(*together)) == 24
+    assert all(len(np.flatnonzero(np.diff(part))) > 20 for part in asked)
+    later = video[np.concatenate(epoch_order(video, 7, seed=0, epoch=1, window=4))].reshape(6, 40)
+    assert {frozenset(part) for part in later}.isdisjoint(together)
+    plain = epoch_order(video, 7, seed=0, epoch=0)
+    one_window = epoch_order(video, 7, seed=0, epoch=0, window=24)  # as many as there are: the plain shuffle
+    assert all(np.array_equal(a, b) for a, b in zip(plain, one_window, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 import yaml
 
 import train
+from dataset import loader
 from tests.small_run import ROOT, interpreter, losses, make_data, run, weights
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -177,6 +179,25 @@ def test_residencies_and_precision_give_the_same_run(data, plain, tmp_path):
     run("train.py", "--config", data, "--out", tmp_path / "bf16", "--train.epochs", EPOCHS, "--train.precision", "bf16")
     rough, exact = ([loss for _, loss, _ in losses(folder)] for folder in (tmp_path / "bf16", plain))
     np.testing.assert_allclose(rough, exact, rtol=0.02)
+
+
+def test_an_interrupted_epoch_keeps_the_order_of_the_disk_wherever_the_features_are(data, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "WINDOW", 2)
+
+    def one_epoch(folder: str, residency: str, *options: str) -> None:
+        arguments = ("--out", tmp_path / folder, "--data.residency", residency, "--train.epochs", 1, *options)
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", *map(str, (data, *arguments))])
+        train.main()
+
+    one_epoch("whole", "disk")
+    assert losses(tmp_path / "whole")[0] != losses(plain)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Interrupt", lambda: SimpleNamespace(asked=True))  # after the first step
+        with pytest.raises(SystemExit) as stop:
+            one_epoch("run", "disk")
+        assert stop.value.code == 130
+    one_epoch("run", "device", "--resume")
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path):
