@@ -142,11 +142,12 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 
 
 def _measure_features(model: nn.Module, data: Data) -> None:
-    """Tell the layers that standardise what the features of (at most 512) training videos are like."""
-    videos = data.splits["train"].questions["video_id"].unique()[:512]
+    """Tell the layers that standardise what the features of (at most 256) training videos are like."""
+    videos = data.splits["train"].questions["video_id"].unique()[:256]
     for name, layer in model.named_modules():
-        if isinstance(layer, StandardizedLinear):  # audio and frame, by whatever holds them
-            layer.measure(torch.from_numpy(data.store.read(name.rpartition(".")[2], videos)))
+        if isinstance(layer, StandardizedLinear):  # called audio, frame or token by whatever holds it
+            kind = name.rpartition(".")[2]
+            layer.measure(torch.from_numpy(data.store.read(kind, [video])) for video in videos)
 
 
 def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ class ModelConfig:
     hidden: int = 512
     """Hidden width D of every stage."""
     standardize: bool = False
-    """Standardise audio and frame features by their mean and deviation in training videos; the paper does not."""
+    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
     heads: int = 4
     """Attention heads of the temporal selection, the audio's query and the question's query."""
     dropout: float = 0.1

@@ -8,6 +8,8 @@ matrices multiply into one. The functions and the parameters (names, shapes, ini
 `nn.MultiheadAttention`; the key bias adds the same to every score of a query, which softmax cancels, so it is unused.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,9 +50,14 @@ class StandardizedLinear(nn.Linear):
         self.register_buffer("deviation", torch.ones(width))
 
     @torch.no_grad()
-    def measure(self, x: Tensor) -> None:
-        """Take mean and deviation from features (..., width). One that never changes is only shifted."""
-        deviation, mean = torch.std_mean(x.to(self.mean).flatten(0, -2), dim=0)
+    def measure(self, parts: Iterable[Tensor]) -> None:
+        """Take mean and deviation over parts (..., width), one at a time; what never changes is only shifted."""
+        count, total, squares = 0, 0, 0
+        for x in parts:
+            rows = x.flatten(0, -2).double()
+            count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.square().sum(dim=0)
+        mean = total / count
+        deviation = (squares / count - mean**2).clamp_min(0).sqrt()
         self.mean.copy_(mean)
         self.deviation.copy_(deviation.where(deviation > 1e-6, torch.ones_like(deviation)))
 

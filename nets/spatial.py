@@ -52,15 +52,16 @@ class MergingTokenBlock(TokenBlock):
 class SpatialPerception(nn.Module):
     """Tokens of the selected segments attend to each other and merge; then the segment's audio attends to them.
 
-    `merge_schedule` holds the tokens that each block merges away. `first_k` takes the tokens of segments 0..K-1
-    whatever was selected, as the published implementation does; the audio stays that of the selected segments.
+    `project` maps a token to D; `merge_schedule` holds the tokens that each block merges away. `first_k` takes the
+    tokens of segments 0..K-1 whatever was selected, as the published implementation does; the audio stays that of the
+    selected segments.
     """
 
     def __init__(
-        self, token_width: int, dim: int, heads: int, dropout: float, merge_schedule: tuple[int, ...], first_k: bool
+        self, project: nn.Linear, dim: int, heads: int, dropout: float, merge_schedule: tuple[int, ...], first_k: bool
     ):
         super().__init__()
-        self.project = nn.Linear(token_width, dim)
+        self.token = project
         self.blocks = nn.ModuleList(
             MergingTokenBlock(dim, dropout, r) if r else TokenBlock(dim, dropout) for r in merge_schedule
         )
@@ -72,7 +73,7 @@ class SpatialPerception(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend from the audio to the tokens of the selected segments."""
         x = token[video[:, None], self.frames(index)].flatten(0, 1)  # Eq. 3, (B K, M, Dt)
-        x = self.project(x.to(self.project.weight.dtype))  # (B K, M, D)
+        x = self.token(x.to(self.token.weight.dtype))  # (B K, M, D)
         size = torch.ones_like(x[..., 0])
         source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         for block in self.blocks:

@@ -144,7 +144,7 @@ def build_model(config: ModelConfig, sizes: FeatureSizes, answers: int) -> nn.Mo
         temporal=TemporalPerception(sizes.text, dim, heads, selects)
         if config.temporal == "top_k"
         else EvenSegments(sizes.segments, selects),
-        spatial=_spatial(config, sizes) if config.uses_tokens else FramesOnly(),
+        spatial=_spatial(config, sizes, project) if config.uses_tokens else FramesOnly(),
         grounding=NoGrounding() if streams.isdisjoint({"a_grd", "v_grd"}) else QuestionGrounding(dim, heads, dropout),
         fusion=Fusion(tuple(config.streams), dim, answers),
     )
@@ -152,13 +152,18 @@ def build_model(config: ModelConfig, sizes: FeatureSizes, answers: int) -> nn.Mo
     return model
 
 
-def _spatial(config: ModelConfig, sizes: FeatureSizes) -> SpatialPerception:
+def _spatial(config: ModelConfig, sizes: FeatureSizes, project: type[nn.Linear]) -> SpatialPerception:
     try:
         schedule = merge_schedule(sizes.tokens, config.tokens, config.spm_blocks)
     except ValueError as error:
         raise UserError(f"model.tokens, model.spm_blocks: {error}") from None
     return SpatialPerception(
-        sizes.token, config.hidden, config.heads, config.dropout, schedule, first_k=config.spm_frames == "first_k"
+        project(sizes.token, config.hidden),
+        config.hidden,
+        config.heads,
+        config.dropout,
+        schedule,
+        first_k=config.spm_frames == "first_k",
     )
 
 

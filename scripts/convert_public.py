@@ -23,7 +23,7 @@ from utils.files import write_bytes
 LAYERS = {  # public prefix -> ours; a weight and a bias each
     "input_a": "audio",
     "input_v": "frame",
-    "input_v_patch": "spatial.project",
+    "input_v_patch": "spatial.token",
     "input_qst": "question",
     "input_qst_prompt": "temporal.prompt",
     "AV_Attn.layers.0.linear1": "context.ffn.0",
@@ -89,7 +89,7 @@ def main() -> None:
         audio=ours["audio.weight"].shape[1],
         frame=ours["frame.weight"].shape[1],
         tokens=config.data.tokens,
-        token=ours["spatial.project.weight"].shape[1],
+        token=ours["spatial.token.weight"].shape[1],
         text=ours["question.weight"].shape[1],
     )
     config.model.hidden = len(ours["audio.weight"])

@@ -66,7 +66,7 @@ def test_ours_and_both_plain_networks_learn_the_same(ours_and_plain):
         step.forward().backward()
         parameters = dict(step.model.named_parameters())
         gradients.append(
-            parameters["spatial.project.weight" if step is ours_and_plain[0] else "input_v_patch.weight"].grad
+            parameters["spatial.token.weight" if step is ours_and_plain[0] else "input_v_patch.weight"].grad
         )
     assert gradients[0].abs().max() > 1e-5
     for gradient in gradients[1:]:

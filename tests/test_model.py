@@ -245,9 +245,9 @@ def test_a_standardised_layer_is_linear_in_standardised_features():
     x[..., 2] = 0  # never changes
     layer = StandardizedLinear(6, 4)
     assert torch.equal(layer(x.float()), F.linear(x.float(), layer.weight, layer.bias))  # nothing measured: as it is
-    layer.measure(x)
+    layer.measure(x)  # part by part
     rows = x.double().flatten(0, 1)
-    deviation = rows.std(dim=0)
+    deviation = rows.std(dim=0, correction=0)
     expected = (x.double() - rows.mean(dim=0)) / torch.where(deviation > 0, deviation, 1)
     expected = F.linear(expected, layer.weight.double(), layer.bias.double())
     torch.testing.assert_close(layer(x.float()).double(), expected, atol=1e-5, rtol=1e-5)

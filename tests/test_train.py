@@ -284,10 +284,11 @@ def test_features_are_standardised_by_those_of_the_training_videos(data, tmp_pat
     run("train.py", "--config", data, "--out", tmp_path / "run", *options)
     stored = weights(tmp_path / "run/last.pt")
     videos = {row["video_id"] for row in read_json(data.parent / "train.json")}
-    for kind, folder in (("audio", "vggish"), ("frame", "clip_frame")):
+    for layer, folder in (("audio", "vggish"), ("frame", "clip_frame"), ("spatial.token", "clip_token_4")):
         rows = np.concatenate([np.load(data.parent / "features" / folder / f"{video}.npy") for video in videos])
-        np.testing.assert_allclose(stored[f"{kind}.mean"], rows.astype(np.float32).mean(axis=0), atol=1e-5)
-        np.testing.assert_allclose(stored[f"{kind}.deviation"], rows.astype(np.float32).std(axis=0, ddof=1), rtol=1e-4)
+        rows = rows.reshape(-1, rows.shape[-1]).astype(float)
+        np.testing.assert_allclose(stored[f"{layer}.mean"], rows.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(stored[f"{layer}.deviation"], rows.std(axis=0), rtol=1e-5)
     run("test.py", "--run", tmp_path / "run")
 
 
