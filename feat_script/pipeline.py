@@ -8,17 +8,22 @@ import contextlib
 import csv
 import datetime
 import io
+import multiprocessing
 import os
+import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, distributed
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from feat_script.media import MediaError
@@ -30,9 +35,11 @@ from utils.runtime import Runtime
 SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".ogv", ".3gp", ".wmv"}
 STATUS = "status"  # the folder of status files, within the first kind's folder
 FAILURES = "failures.csv"
+AHEAD = 2  # videos that a process reads ahead
 PATIENCE = datetime.timedelta(days=7)  # processes exchange failures once, at the end; the slowest may be hours behind
 
 Read = Callable[[Path], tuple[Tensor, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
+Item = tuple[str, Tensor | None, dict[str, Any]]  # an id, what was read or None, the status with any "error"
 Encode = Callable[[Tensor], dict[str, np.ndarray]]  # here: what was read -> an array for each kind's folder
 
 
@@ -85,13 +92,9 @@ def extract(
     share = dict(list(videos.items())[runtime.rank :: runtime.world])
     todo = {name: path for name, path in share.items() if not _whole(name, Path(out), manifests)}
     failures, notes = [], Counter()
-    loader = DataLoader(
-        _Reader(todo, read),
-        batch_size=None,
-        num_workers=min(workers, len(todo)),
-        pin_memory=runtime.device.type == "cuda",
-    )
-    for name, data, status in tqdm(loader, desc=first.name, unit="video", disable=not (runtime.is_main and todo)):
+    reading = _read_all(todo, read, min(workers, len(todo)))
+    shown = {"total": len(todo), "desc": first.name, "unit": "video", "disable": not (runtime.is_main and todo)}
+    for name, data, status in tqdm(reading, **shown):
         error = status.pop("error", None)
         if not error:
             arrays = encode(data)
@@ -127,24 +130,60 @@ def _sweep(folder: Path) -> None:
                 path.unlink()
 
 
-class _Reader(Dataset):
-    """Video n -> (id, what `read` made of it or None, its status with the reason under "error")."""
+def _read_all(videos: dict[str, Path], read: Read, workers: int) -> Iterator[Item]:
+    """What `_read_one` makes of each video, in order, read ahead; of one that ends its process, an "error".
 
-    def __init__(self, videos: dict[str, Path], read: Read):
-        self.videos, self.read = list(videos.items()), read
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, index: int) -> tuple[str, Tensor | None, dict[str, Any]]:
-        name, path = self.videos[index]
+    After a death, the videos that were being read are read again, each in a process of its own: so it is known whose
+    fault it was.
+    """
+    left, alone = list(videos.items()), 0  # videos to do, how many of them one by one
+    while left:
+        part = left[:1] if alone else left.copy()
+        alone = max(0, alone - 1)
         try:
-            data, status = self.read(path)
-        except MediaError as error:
-            return name, None, {"error": str(error)}
-        except Exception as error:  # one strange file must not end a run of days; it is listed with this reason
-            return name, None, {"error": f"{type(error).__name__}: {error}"}
-        return name, data, {"file": path.name, **status}
+            for item in _read_ahead(part, read, workers):
+                left.pop(0)
+                yield item
+        except BrokenProcessPool:
+            if len(part) > 1:
+                alone = AHEAD * workers
+                tqdm.write(f"a process that decodes died; reading the next {alone} videos one by one", file=sys.stderr)
+            else:
+                yield left.pop(0)[0], None, {"error": "ends the process that decodes it: a crash, or short memory"}
+
+
+def _read_ahead(videos: list[tuple[str, Path]], read: Read, workers: int) -> Iterator[Item]:
+    """The videos in order, read in processes. Raises `BrokenProcessPool` when one of these dies."""
+    with ProcessPoolExecutor(workers, initializer=_begin) as pool:
+        pending: deque[Future[Item]] = deque()
+        for video in videos:
+            pending.append(pool.submit(_read_one, *video, read))
+            if len(pending) == AHEAD * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _begin() -> None:
+    """Set up a process that reads: one thread; Ctrl-C is the parent's business; without a parent it ends."""
+
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=follow, daemon=True).start()
+
+
+def _read_one(name: str, path: Path, read: Read) -> Item:
+    try:
+        data, status = read(path)
+    except MediaError as error:
+        return name, None, {"error": str(error)}
+    except Exception as error:  # one strange file must not end a run of days; it is listed with this reason
+        return name, None, {"error": f"{type(error).__name__}: {error}"}
+    return name, data, {"file": path.name, **status}
 
 
 def _whole(name: str, out: Path, manifests: dict[str, dict[str, Any]]) -> bool:

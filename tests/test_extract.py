@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from feat_script.media import read_audio
 from feat_script.vggish import examples, load_vggish
 from tests.clips import sine, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
+from utils.runtime import Runtime
 
 T = 4
 
@@ -211,6 +213,34 @@ def test_numbers_that_are_not_finite_fail_the_video(visual, weights, tmp_path):
     rows = list(csv.reader((tmp_path / "features" / "clip_frame" / "failures.csv").open()))
     assert rows[1][2] == "numbers that are not finite in clip_frame"
     assert not list((tmp_path / "features").rglob("*.npy"))
+
+
+def read_or_die(path):
+    """As extract's `read`: a video's number. "bad" kills the process that reads it, "once" does so the first time."""
+    once = path.stem.endswith("once") and not path.exists()
+    if once:
+        path.touch()
+    if once or path.stem.endswith("bad"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return torch.full((T,), float(path.stem[:2])), {"padded_segments": 0, "problem": None}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_videos_that_kill_their_reader_are_listed_and_the_rest_is_kept(tmp_path, capfd, workers):
+    names = ["00", "01_once", "02_bad", *(f"{n:02}" for n in range(3, 12)), "12_bad", "13_bad"]
+    videos = {name: tmp_path / f"{name}.mp4" for name in names}
+    manifest = {"version": 1, "shape": [T], "dtype": "float32"}
+    runtime, encode = Runtime(torch.device("cpu"), rank=0, world=1), lambda data: {"kind": data.numpy()}
+    assert pipeline.extract(runtime, videos, tmp_path, {"kind": manifest}, read_or_die, encode, workers) == 3
+    _, *listed = csv.reader((tmp_path / "kind/failures.csv").open())
+    assert [name for name, _, _ in listed] == ["02_bad", "12_bad", "13_bad"]
+    assert {reason for _, _, reason in listed} == {"ends the process that decodes it: a crash, or short memory"}
+    made = {path.stem: np.load(path) for path in (tmp_path / "kind").glob("*.npy")}
+    assert made.keys() == {name for name in names if "bad" not in name}
+    assert all((array == float(name[:2])).all() for name, array in made.items())
+    said = capfd.readouterr().err
+    assert "14 videos, 0 were whole, 11 extracted" in said
+    assert "Traceback" not in said
 
 
 def says(capfd, run, *options):

@@ -82,7 +82,11 @@ def test_the_first_signal_asks_and_the_second_stops(number):
 
 @pytest.mark.parametrize(
     ("error", "status", "said"),
-    [(UserError("x.npy: no such file"), 2, "error: x.npy"), (Interrupted("saved"), 130, "interrupted: saved")],
+    [
+        (UserError("x.npy: no such file"), 2, "error: x.npy"),
+        (Interrupted("saved"), 130, "interrupted: saved"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
 )
 def test_a_command_ends_with_a_line_and_a_status(capsys, error, status, said):
     @command

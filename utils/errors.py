@@ -13,7 +13,8 @@ class Interrupted(Exception):
 
 
 def command(main):
-    """Decorate a script's `main`: a `UserError` becomes a line on stderr and exit status 2, `Interrupted` 130."""
+    """Decorate a script's `main`: a `UserError` becomes a line on stderr and exit status 2,
+    `Interrupted` or Ctrl-C one and 130."""
 
     @functools.wraps(main)
     def run(*args, **kwargs):
@@ -24,6 +25,9 @@ def command(main):
             sys.exit(2)
         except Interrupted as interrupted:
             print(f"interrupted: {interrupted}", file=sys.stderr)
+            sys.exit(130)
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
             sys.exit(130)
 
     return run
