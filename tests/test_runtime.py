@@ -85,7 +85,7 @@ def test_the_first_signal_asks_and_the_second_stops(number):
     [
         (UserError("x.npy: no such file"), 2, "error: x.npy"),
         (Interrupted("saved"), 130, "interrupted: saved"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "\ninterrupted"),
     ],
 )
 def test_a_command_ends_with_a_line_and_a_status(capsys, error, status, said):
