@@ -223,7 +223,7 @@ def _show(bar: tqdm, todo: Sequence[Run], active: dict[int, _Job], failures: dic
     ended = sum(run.done for run in todo) + len(failures)
     now = ", ".join(job.run.label for job in active.values()) or "none at work here"
     description, done = f"{ended}/{len(todo)} runs ({now})", _epochs_done(todo)
-    if (description, done) != (bar.desc, bar.n):
+    if not bar.disable and (description, done) != (bar.desc, bar.n):  # a disabled bar has no desc
         bar.set_description_str(description, refresh=False)
         bar.n = done
         bar.refresh()

@@ -1,5 +1,6 @@
 """The queue of runs: what decides a run's folder, and that finished, broken, locked and killed runs are handled."""
 
+import functools
 import json
 import os
 import shutil
@@ -167,6 +168,14 @@ def test_a_broken_run_is_reported_and_the_rest_goes_on(config, tmp_path, capfd):
     object.__setattr__(runs[0], "fails", "")
     assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["a", "b", "a"]
+
+
+def test_it_works_without_a_bar(config, tmp_path, monkeypatch):
+    """As TQDM_DISABLE=1, which keeps bars out of logs, would have it."""
+    monkeypatch.setattr(run_queue, "tqdm", functools.partial(run_queue.tqdm, disable=True))
+    run = quick(tmp_path / "a", config, seconds=0)
+    assert work([run], [{}]) == {}
+    assert run.done
 
 
 def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
