@@ -204,12 +204,13 @@ def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, s
                             bar.write(f"failed: {job.run.label}: {job.reason()} ({job.log})", sys.stderr)
             _show(bar, todo, active, failures)
     except KeyboardInterrupt:
-        for job in active.values():
+        raise Interrupted("what was at work is saved; repeat the command to go on") from None
+    finally:
+        for job in active.values():  # none, unless something went wrong
             job.process.terminate()
         for job in active.values():
             job.process.wait()
-        raise Interrupted("what was at work is saved; repeat the command to go on") from None
-    finally:
+            os.close(job.lock)
         signal.signal(signal.SIGTERM, told)
     return failures
 

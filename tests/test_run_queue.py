@@ -178,6 +178,13 @@ def test_it_works_without_a_bar(config, tmp_path, monkeypatch):
     assert run.done
 
 
+def test_an_error_of_the_queue_itself_leaves_no_run_at_work(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_queue, "_show", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        work([quick(tmp_path / "a", config, seconds=60)], [{}])
+    assert run_queue._lock(tmp_path / "a") is not None  # nobody holds the folder any more
+
+
 def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
     runs = [quick(tmp_path / name, config, seconds=0.6) for name in "abcd"]
     assert work(runs, [{"CUDA_VISIBLE_DEVICES": name} for name in "47"]) == {}
