@@ -111,7 +111,7 @@ class MeanBaseline(nn.Module):
         """Answer B questions; arguments as `TSPM`'s, the features it does not read may be None."""
         features = {"audio": audio, "frame": frame}
         streams = {
-            name: project(features[name].to(text.dtype).mean(dim=1)[video])  # the mean commutes with the projection
+            name: project(features[name][video].to(text.dtype).mean(dim=1))  # the mean commutes with the projection
             for name, project in self.projections.items()
         }
         return Perception(self.fusion(self.question(text[question]), streams))

@@ -128,7 +128,10 @@ def seed(*numbers: int) -> None:
 
 
 class Interrupt:
-    """The first Ctrl-C or SIGTERM asks the loop to save and stop; a second one stops at once."""
+    """The first Ctrl-C or SIGTERM asks the loop to save and stop; a second Ctrl-C stops at once.
+
+    A second SIGTERM does not: a scheduler sends one to the whole job, and what started this process passes it on.
+    """
 
     def __init__(self):
         self.asked = False
@@ -136,6 +139,6 @@ class Interrupt:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
