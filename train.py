@@ -55,7 +55,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     if config.model.standardize and not last:
         _measure_features(model, data)
-    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions), "window": None}
+    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions)}
+    at["window"] = loader.window  # a resumed run keeps its order, wherever the features are now
     at["loss"] = 0.0  # summed over the epoch's steps done
     if last:
         require_same_features(last, sizes, data, config.data)
@@ -89,8 +90,6 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 
     for epoch in range(at["epoch"], options.epochs):
         began = time.perf_counter()
-        if at["step"] == 0:  # an interrupted epoch keeps its order, wherever the features are now
-            at["window"] = loader.window
         order = epoch_order(questions.video, options.batch_size, options.seed, epoch, at["window"])
         mine = (rows[runtime.rank :: runtime.world] for rows in order[at["step"] :])
         loss_sum = torch.tensor(at["loss"] if runtime.is_main else 0.0, dtype=torch.float64, device=runtime.device)
@@ -110,12 +109,14 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             unseen.append((loss.detach(), batch.rows))
             bar.update()
             at |= {"epoch": epoch, "step": step + 1}
-            if len(unseen) == LOOK_EVERY or step + 1 == len(order):
+            stopping = runtime.any(interrupt.asked)
+            if stopping or len(unseen) == LOOK_EVERY or step + 1 == len(order):
                 bar.set_postfix(loss=f"{_mean_loss(unseen, questions.questions['question_id']):.3f}")
                 unseen.clear()
-            if runtime.any(interrupt.asked):
+            if stopping:
                 at["loss"] = runtime.sum(loss_sum).item()
                 save("last.pt")
+                runtime.wait()  # for the file: when one process ends, torchrun ends the others
                 raise Interrupted(f"epoch {epoch + 1}, step {step + 1} saved to {folder / 'last.pt'}; --resume goes on")
         bar.close()
         train_loss = runtime.sum(loss_sum).item() / len(questions)

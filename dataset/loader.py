@@ -4,11 +4,9 @@ B questions in a batch, V videos that it draws from, N sentences.
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from tqdm import tqdm
 
 from dataset.data import Data, Split
 from utils.errors import UserError
+from utils.machine import available_memory
 
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
 AT_ONCE = 64  # videos read at a time
@@ -132,7 +131,7 @@ def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
 def _settle(residency: str, needed: int, device: torch.device) -> str:
     """Choose for "auto"; on the CPU, "memory" is "device". Raises `UserError` where a named choice does not fit."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun on this machine; each holds its own
-    host = SPARE * _available_memory() / processes
+    host = SPARE * available_memory() / processes
     if device.type == "cpu":
         free = {"device": host, "memory": host, "disk": np.inf}
     else:
@@ -145,11 +144,3 @@ def _settle(residency: str, needed: int, device: torch.device) -> str:
         )
     chosen = fitting[0] if residency == "auto" else residency
     return "device" if chosen == "memory" and device.type == "cpu" else chosen
-
-
-def _available_memory() -> int:
-    """Bytes of the host's memory that programs can still take; where the system does not tell, all it has."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        return int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feat_script.media import read_audio
-from feat_script.pipeline import PATIENCE, default_workers, extract, find_videos
+from feat_script.pipeline import default_workers, extract, find_videos
 from feat_script.vggish import examples, load_vggish
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -59,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
     examples(torch.zeros(0), options.hop)  # complains about an impossible hop
     videos = find_videos(options.videos)
     read = partial(read_examples, segments=options.segments, hop=options.hop)
-    with start(options.device, "fp32", "device", PATIENCE) as runtime:
+    with start(options.device, "fp32", "device") as runtime:
         with runtime.main_first():  # one process downloads
             network, digest = load_vggish(options.weights)
         network.to(runtime.device)

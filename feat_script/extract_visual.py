@@ -18,7 +18,7 @@ from torch import Tensor
 
 from feat_script.clip_vision import encode_frames, fit_image, load_clip, schedules
 from feat_script.media import read_frames
-from feat_script.pipeline import PATIENCE, default_workers, extract, find_videos
+from feat_script.pipeline import default_workers, extract, find_videos
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.runtime import start
@@ -98,7 +98,7 @@ def main(args: list[str] | None = None) -> int:
     if options.segments < 1:
         raise UserError(f"--segments {options.segments}: must be positive")
     videos = find_videos(options.videos)
-    with start(options.device, "fp32", "device", PATIENCE) as runtime:
+    with start(options.device, "fp32", "device") as runtime:
         with runtime.main_first():  # one process downloads
             model, name, digest = load_clip(options.clip, runtime.device)
         merging = schedules(model.visual, options.tokens)

@@ -6,7 +6,6 @@ stands, which is written last. Whatever is not whole is done again; whatever is 
 
 import contextlib
 import csv
-import datetime
 import io
 import multiprocessing
 import os
@@ -23,12 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from tqdm import tqdm
 
 from feat_script.media import MediaError
 from utils.errors import UserError
 from utils.files import npy_header, save_npy, write_bytes, write_json
+from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.runtime import Runtime
 
@@ -36,7 +36,6 @@ SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".m
 STATUS = "status"  # the folder of status files, within the first kind's folder
 FAILURES = "failures.csv"
 AHEAD = 2  # videos that a process reads ahead
-PATIENCE = datetime.timedelta(days=7)  # processes exchange failures once, at the end; the slowest may be hours behind
 
 Read = Callable[[Path], tuple[Tensor, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
 Item = tuple[str, Tensor | None, dict[str, Any]]  # an id, what was read or None, the status with any "error"
@@ -63,8 +62,7 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
 
 def default_workers() -> int:
     """One decoder for each core that this process may use, shared among the processes of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Linux, others
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def extract(
@@ -110,14 +108,10 @@ def extract(
         write_json(first / STATUS / f"{name}.json", status)
         notes.update(_notes(status))
 
-    parts = [(failures, notes, len(todo), len(share))]
-    if runtime.world > 1:
-        parts = parts * runtime.world
-        distributed.all_gather_object(parts, (failures, notes, len(todo), len(share)))
+    parts = runtime.gather((failures, notes, len(todo), len(share)))
     if runtime.is_main:
         _report(first, parts)
-    if runtime.world > 1:
-        distributed.barrier()  # torchrun ends all processes as soon as one of them exits with a failure
+    runtime.wait()  # torchrun ends all processes as soon as one of them exits with a failure
     return sum(len(failures) for failures, *_ in parts)
 
 
@@ -159,9 +153,25 @@ def _read_ahead(videos: list[tuple[str, Path]], read: Read, workers: int) -> Ite
         for video in videos:
             pending.append(pool.submit(_read_one, *video, read))
             if len(pending) == AHEAD * workers:
-                yield pending.popleft().result()
+                yield _received(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield _received(pending.popleft())
+
+
+def _received(future: Future[Item]) -> Item:
+    """What a process read. Whatever goes wrong in reading is in there; here it is the way from one process to another.
+
+    Raises `UserError` where the shared memory is full, and `BrokenProcessPool` when the process died.
+    """
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise
+    except RuntimeError as error:
+        raise UserError(
+            f"a video that was read does not fit the shared memory ({error}); give /dev/shm more room (of a "
+            "container: --shm-size) or take fewer --workers, and run again to go on"
+        ) from error
 
 
 def _begin() -> None:

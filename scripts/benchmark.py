@@ -28,6 +28,7 @@ from scripts.benchmark_report import roofline, scale, tables
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import write_json
+from utils.machine import usable_cores
 from utils.runtime import Runtime, start
 
 SECTIONS = ("peak", "train", "data", "evaluation", "extraction")
@@ -68,7 +69,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "type": device.type,
         "device_memory": own_memory,
         "memory": memory,
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "torch": torch.__version__,

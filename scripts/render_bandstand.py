@@ -6,7 +6,6 @@ Interrupted, it goes on where it was; finished, it takes a second.
 """
 
 import multiprocessing
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from dataset.bandstand.render import render
 from dataset.bandstand.scene import Scene
 from utils.cli import Parser
 from utils.errors import command
+from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--preset", choices=list(PRESETS), default="demo", help=sizes)
     parser.add_argument("--out", type=Path, default="data/bandstand", help="folder of videos, annotations, truth")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="the same seed gives the same benchmark")
-    parser.add_argument("--workers", type=PositiveInt, default=os.cpu_count(), help="processes that render")
+    parser.add_argument("--workers", type=PositiveInt, default=usable_cores(), help="processes that render")
     args = parser.parse_args(arguments)
 
     out, size = args.out, PRESETS[args.preset]

@@ -32,6 +32,7 @@ from dataset.text_prompt import PromptTable
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
 from utils.files import read_json, sha256
+from utils.machine import usable_cores
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
@@ -127,15 +128,18 @@ def find_workers(device: str) -> list[dict[str, str]]:
     """What each worker adds to its runs' environment: one for every GPU; on the CPU, one for as many cores as a run has
     threads, so that OMP_NUM_THREADS=1 keeps every core busy with a run of its own, which suits narrow models.
 
+    As torchrun does, it says how many they are: each run takes its share of the machine's memory.
+
     Raises `UserError` where a GPU is asked for and there is none.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")
     if device == "cpu" or not torch.cuda.is_available():
-        return [{}] * max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        number = max(1, usable_cores() // torch.get_num_threads())
+        return [{"LOCAL_WORLD_SIZE": str(number)}] * number
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = listed.split(",") if listed else [str(i) for i in range(torch.cuda.device_count())]
-    return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    return [{"CUDA_VISIBLE_DEVICES": name, "LOCAL_WORLD_SIZE": str(len(names))} for name in names]
 
 
 class _Job:

@@ -17,6 +17,7 @@ from feat_script.media import read_audio
 from feat_script.vggish import examples, load_vggish
 from tests.clips import sine, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
+from utils.errors import UserError
 from utils.runtime import Runtime
 
 T = 4
@@ -241,6 +242,26 @@ def test_videos_that_kill_their_reader_are_listed_and_the_rest_is_kept(tmp_path,
     said = capfd.readouterr().err
     assert "14 videos, 0 were whole, 11 extracted" in said
     assert "Traceback" not in said
+
+
+class TooLarge:
+    """As a tensor is where /dev/shm is full: torch raises this when one process hands it to another."""
+
+    def __reduce__(self):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def read_too_large(path):
+    return (TooLarge() if path.stem == "02" else torch.zeros(T)), {"padded_segments": 0, "problem": None}
+
+
+def test_full_shared_memory_is_said_and_what_is_done_is_kept(tmp_path):
+    videos = {name: tmp_path / f"{name}.mp4" for name in ("00", "01", "02", "03")}
+    manifest = {"version": 1, "shape": [T], "dtype": "float32"}
+    runtime, encode = Runtime(torch.device("cpu"), rank=0, world=1), lambda data: {"kind": data.numpy()}
+    with pytest.raises(UserError, match=r"No space left on device.*--shm-size.*--workers"):
+        pipeline.extract(runtime, videos, tmp_path, {"kind": manifest}, read_too_large, encode, workers=1)
+    assert {path.stem for path in (tmp_path / "kind").glob("*.npy")} == {"00", "01"}
 
 
 def says(capfd, run, *options):

@@ -186,7 +186,7 @@ def test_a_window_asks_about_few_videos_at_a_time():
 )
 def test_features_stay_where_they_fit(monkeypatch, device, room, wanted, chosen):
     """10 GB of features; a share of the free memory is left to the model."""
-    monkeypatch.setattr(loader, "_available_memory", lambda: room["host"] * 10**9)
+    monkeypatch.setattr(loader, "available_memory", lambda: room["host"] * 10**9)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room["gpu"] * 10**9, 10**12))
     if ":" in chosen:
         with pytest.raises(UserError, match=f"data.residency {chosen}"):
@@ -196,22 +196,16 @@ def test_features_stay_where_they_fit(monkeypatch, device, room, wanted, chosen)
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
-    monkeypatch.setattr(loader, "_available_memory", lambda: 20 * 10**9)
+    monkeypatch.setattr(loader, "available_memory", lambda: 20 * 10**9)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert loader._settle("auto", 3 * 10**9, CPU) == "device"
     with pytest.raises(UserError, match=r"4\.0 GB, 3\.5 GB of it are free"):
         loader._settle("memory", 4 * 10**9, CPU)
 
 
-def test_the_available_memory_counts_what_the_cache_of_files_can_give():
-    free = loader.os.sysconf("SC_AVPHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")
-    everything = loader.os.sysconf("SC_PHYS_PAGES") * loader.os.sysconf("SC_PAGE_SIZE")
-    assert 0.5 * free < loader._available_memory() <= everything
-
-
 def test_a_loader_refuses_what_does_not_fit(music, monkeypatch):
     data = open_data(music, KINDS, ["train"])
-    monkeypatch.setattr(loader, "_available_memory", lambda: 1000)
+    monkeypatch.setattr(loader, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="disk would do"):
         Loader(data, CPU, "device", workers=1)
     assert Loader(data, CPU, "auto", workers=1).residency == "disk"

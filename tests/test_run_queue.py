@@ -274,17 +274,18 @@ def test_workers_are_the_visible_gpus_or_share_the_cores(monkeypatch):
     def names():
         return [worker["CUDA_VISIBLE_DEVICES"] for worker in find_workers("auto")]
 
-    monkeypatch.setattr(run_queue.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(run_queue, "usable_cores", lambda: 6)
     for threads, expected in ((1, 6), (2, 3), (4, 1), (12, 1)):
         monkeypatch.setattr(run_queue.torch, "get_num_threads", lambda threads=threads: threads)
-        assert find_workers("cpu") == [{}] * expected
+        assert find_workers("cpu") == [{"LOCAL_WORLD_SIZE": str(expected)}] * expected
     monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(run_queue.torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert names() == ["0", "1", "2"]
+    assert {worker["LOCAL_WORLD_SIZE"] for worker in find_workers("auto")} == {"3"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8932f937")
     assert names() == ["5", "GPU-8932f937"]
     monkeypatch.setattr(run_queue.torch.cuda, "is_available", lambda: False)
-    assert find_workers("auto") == [{}]
+    assert find_workers("auto") == find_workers("cpu")
     with pytest.raises(UserError, match=r"--train\.device cpu runs without one"):
         find_workers("cuda")

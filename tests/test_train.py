@@ -49,10 +49,12 @@ def assert_same_run(folder: Path, reference: Path) -> None:
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
-def start(data: Path, folder: Path, *options: str, processes: int = 1) -> subprocess.Popen:
+def start(data: Path, folder: Path, *options: str, processes: int = 1, **popen) -> subprocess.Popen:
     command = [*interpreter(processes), "train.py", "--config", str(data), "--out", str(folder), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen
+    )
 
 
 def wait_for(condition, process: subprocess.Popen) -> None:
@@ -164,6 +166,23 @@ def test_a_killed_process_ends_the_other_with_a_message_and_the_run_goes_on(data
 
 
 @pytest.mark.slow
+def test_a_scheduler_s_signals_leave_a_whole_checkpoint(data, tmp_path):
+    """SLURM sends SIGTERM to every process, and torchrun, which gets it too, to its own once more."""
+    options = ("--train.batch_size", "4", "--train.epochs", "24", "--model.hidden", "256")  # saving takes a while
+    folder = tmp_path / "run"
+    launcher = start(data, folder, *options, processes=2, start_new_session=True)
+    wait_for((folder / "last.pt").exists, launcher)
+    for _ in range(3):
+        os.killpg(launcher.pid, signal.SIGTERM)
+        time.sleep(0.05)
+    printed = launcher.communicate(timeout=60)[0].decode()
+    at = load_checkpoint(folder / "last.pt")["at"]
+    assert f"interrupted: epoch {at['epoch'] + 1}, step {at['step']} saved" in printed
+    assert at["step"] > 0
+    assert not list(folder.glob(".tmp-*"))
+
+
+@pytest.mark.slow
 def test_a_compiled_step_gives_the_same_run(data, tmp_path):
     options = ("--model.dropout", 0.0, "--train.epochs", 3, "--train.batch_size", 63)  # one shape: compiled once
     run("train.py", "--config", data, "--out", tmp_path / "plain", *options)
@@ -181,22 +200,22 @@ def test_residencies_and_precision_give_the_same_run(data, plain, tmp_path):
     np.testing.assert_allclose(rough, exact, rtol=0.02)
 
 
-def test_an_interrupted_epoch_keeps_the_order_of_the_disk_wherever_the_features_are(data, plain, tmp_path, monkeypatch):
+def test_a_run_keeps_the_order_that_it_began_with_wherever_the_features_are(data, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "WINDOW", 2)
 
-    def one_epoch(folder: str, residency: str, *options: str) -> None:
-        arguments = ("--out", tmp_path / folder, "--data.residency", residency, "--train.epochs", 1, *options)
+    def two_epochs(folder: str, residency: str, *options: str) -> None:
+        arguments = ("--out", tmp_path / folder, "--data.residency", residency, "--train.epochs", 2, *options)
         monkeypatch.setattr(sys, "argv", ["train.py", "--config", *map(str, (data, *arguments))])
         train.main()
 
-    one_epoch("whole", "disk")
+    two_epochs("whole", "disk")
     assert losses(tmp_path / "whole")[0] != losses(plain)[0]
     with monkeypatch.context() as patch:
         patch.setattr(train, "Interrupt", lambda: SimpleNamespace(asked=True))  # after the first step
         with pytest.raises(SystemExit) as stop:
-            one_epoch("run", "disk")
+            two_epochs("run", "disk")
         assert stop.value.code == 130
-    one_epoch("run", "device", "--resume")
+    two_epochs("run", "device", "--resume")
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
@@ -221,6 +240,21 @@ def test_a_loss_that_is_not_finite_stops_with_the_questions(data, tmp_path):
     save_checkpoint(folder / "last.pt", stored)
     printed = run("train.py", "--config", data, "--out", folder, "--train.epochs", 2, "--resume", expect=2)
     assert "the loss is not finite; the batch held the questions" in printed
+
+
+def test_an_interrupt_does_not_save_weights_that_are_not_finite(data, plain, tmp_path, capsys, monkeypatch):
+    folder = shutil.copytree(plain, tmp_path / "run")
+    stored = load_checkpoint(folder / "last.pt")
+    stored["model"]["fusion.classifier.bias"][0] = torch.inf
+    save_checkpoint(folder / "last.pt", stored)
+    before = (folder / "last.pt").read_bytes()
+    monkeypatch.setattr(train, "Interrupt", lambda: SimpleNamespace(asked=True))
+    arguments = ("--config", data, "--out", folder, "--train.epochs", EPOCHS + 1, "--resume")
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "the loss is not finite; the batch held the questions" in capsys.readouterr().err
+    assert (folder / "last.pt").read_bytes() == before
 
 
 def fails(capsys, monkeypatch, *arguments: str | Path) -> str:

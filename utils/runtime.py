@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch.utils._triton import has_triton
 
 from utils.errors import UserError
 
+PATIENCE = datetime.timedelta(days=7)  # where one process has hours of work before it meets the others
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -26,6 +29,7 @@ class Runtime:
     device: torch.device
     rank: int = 0
     world: int = 1
+    patient: dist.ProcessGroup | None = None  # all processes, with more time to wait for each other
 
     @property
     def is_main(self) -> bool:
@@ -46,26 +50,36 @@ class Runtime:
             dist.all_reduce(x)
         return x
 
+    def wait(self) -> None:
+        """Wait for the other processes, for days if need be."""
+        if self.world > 1:
+            dist.barrier(group=self.patient)
+
+    def gather(self, part: Any) -> list[Any]:
+        """What each process gives, in order of rank, on every one; waits like `wait`."""
+        parts = [part] * self.world
+        if self.world > 1:
+            dist.all_gather_object(parts, part, group=self.patient)
+        return parts
+
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
         """Let the main process do the block before the others, which then find what it has left on disk."""
-        if self.world > 1 and not self.is_main:
-            dist.barrier()
+        if not self.is_main:
+            self.wait()
         try:
             yield
         finally:
-            if self.world > 1 and self.is_main:
-                dist.barrier()
+            if self.is_main:
+                self.wait()
 
 
 @contextlib.contextmanager
-def start(
-    device: str, precision: str, option: str = "train.device", timeout: datetime.timedelta | None = None
-) -> Iterator[Runtime]:
+def start(device: str, precision: str, option: str = "train.device") -> Iterator[Runtime]:
     """Set the device and precision, and join the other processes where `torchrun` started several.
 
-    `option` is what the user calls `device`; `timeout` is how long one process waits for another, if not torch's own.
-    Raises `UserError` where a GPU is asked for and none can be used, and where another process was lost.
+    `option` is what the user calls `device`. Raises `UserError` where a GPU is asked for and none can be used, and
+    where another process was lost.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -80,10 +94,12 @@ def start(
             )
         torch.cuda.set_device(local)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    patient = None
     if world > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=timeout)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Runtime(torch.device(device, local) if device == "cuda" else torch.device("cpu"), rank, world)
+        yield Runtime(torch.device(device, local) if device == "cuda" else torch.device("cpu"), rank, world, patient)
     except RuntimeError as error:
         if world > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(
