@@ -26,7 +26,7 @@ from dataset.data import Data, Split
 from dataset.loader import Loader
 from dataset.text_prompt import ANY, PromptTable
 from utils.errors import command
-from utils.evaluation import choose, in_order, perceive
+from utils.evaluation import choose, in_batches, perceive
 from utils.files import write_json
 from utils.grounding import heat_maps, pointing_table, selection_table, true_segments, truth_of
 from utils.metrics import accuracy_row, bootstrap_interval, compare, is_music_avqa, judge, most_frequent, random_choice
@@ -44,10 +44,11 @@ def test_checkpoint(
     with open_run(path, split, overrides) as (config, data, model, runtime):
         for note in data.notes:
             print(note)
-        loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
+        loader = Loader(data, runtime, config.data.residency, config.data.workers)
         asked = data.splits[split]
         classes, looked = [], defaultdict(list)
-        orders = tqdm(in_order(len(asked), config.train.batch_size, runtime), desc=split, leave=False, delay=1)
+        orders = in_batches(np.arange(len(asked)), config.train.batch_size)
+        orders = tqdm(orders, desc=split, leave=False, delay=1)
         for batch, seen in perceive(model, loader.batches(asked, orders), config.train.precision, runtime.device):
             classes += choose(seen.logits.float(), batch.choices).tolist()
             if config.data.truth:

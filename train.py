@@ -30,7 +30,7 @@ from nets.tspm import build_model
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError, command
-from utils.evaluation import in_order, predict
+from utils.evaluation import in_batches, predict
 from utils.files import write_bytes
 from utils.metrics import accuracy_row, judge
 from utils.run_log import RunLog
@@ -45,7 +45,12 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     last = _last_checkpoint(config, resume)
     with runtime.main_first():
         data = open_data(config.data, config.model.kinds, ("train", "val"), last and last["answers"])
-    loader = Loader(data, runtime.device, config.data.residency, config.data.workers)
+    loader = Loader(data, runtime, config.data.residency, config.data.workers)
+    if options.compile and loader.shards > 1:
+        raise UserError(
+            f"train.compile wants batches of one size, but the features do not fit in one process, and each of "
+            f"{loader.shards} answers the questions about its share of them; leave it out, or take data.residency disk"
+        )
     sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
     questions, validation = data.splits["train"], data.splits["val"]
 
@@ -84,14 +89,14 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     if runtime.is_main:
         for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
             leftover.unlink()
-        _announce(config, data.notes, loader.residency, model, at)
+        _announce(config, data.notes, loader.place, model, at)
         write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         log = RunLog(folder, at["epoch"])
 
     for epoch in range(at["epoch"], options.epochs):
         began = time.perf_counter()
         order = epoch_order(questions.video, options.batch_size, options.seed, epoch, at["window"])
-        mine = (rows[runtime.rank :: runtime.world] for rows in order[at["step"] :])
+        mine = (loader.share(questions, rows) for rows in order[at["step"] :])
         loss_sum = torch.tensor(at["loss"] if runtime.is_main else 0.0, dtype=torch.float64, device=runtime.device)
         unseen = []  # (loss, rows) of the steps since the last look
         bar = tqdm(total=len(order), initial=at["step"], desc=f"epoch {epoch + 1}", leave=False, disable=log is None)
@@ -123,8 +128,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         train_seconds = time.perf_counter() - began
         scheduler.step()
 
-        shares = in_order(len(validation), options.batch_size, runtime)
-        classes = predict(model, loader.batches(validation, shares), len(validation), options.precision, runtime)
+        asked = in_batches(loader.share(validation, np.arange(len(validation))), options.batch_size)
+        classes = predict(model, loader.batches(validation, asked), len(validation), options.precision, runtime)
         accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)))
         at |= {"epoch": epoch + 1, "step": 0, "loss": 0.0}
         if accuracy["All"] > at["best"]:
@@ -138,7 +143,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         save("last.pt")
     if log:
         held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in peak_memory(runtime.device).items())
-        print(f"features in {loader.residency}: at most {held}")
+        print(f"features in {loader.place}: at most {held}")
         print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
 
 
@@ -163,14 +168,14 @@ def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | No
     return last
 
 
-def _announce(config: schema.Config, notes: list[str], residency: str, model: nn.Module, at: dict[str, Any]) -> None:
+def _announce(config: schema.Config, notes: list[str], place: str, model: nn.Module, at: dict[str, Any]) -> None:
     """Print what will run: the resolved options, what the data lack, and the size of the model."""
     print(yaml.safe_dump(config.to_dict(), sort_keys=False))
     for note in notes:
         print(note)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    print(f"{trained:,} trained parameters, {frozen:,} frozen; features in {residency}")
+    print(f"{trained:,} trained parameters, {frozen:,} frozen; features in {place}")
     if at["epoch"] or at["step"]:
         print(f"resuming after epoch {at['epoch']}, step {at['step']}")
 

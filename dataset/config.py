@@ -39,7 +39,11 @@ class DataConfig:
     shuffle: Literal["audio", "visual"] | None = None
     """A diagnostic: every video gets the sound, or the picture, of another one of its split, which tells nothing."""
     residency: Literal["auto", "device", "memory", "disk"] = "auto"
-    """Where features stay between batches; auto takes the first of device, memory and disk that they fit."""
+    """Where features stay between batches; auto takes the first of device, memory and disk that they fit.
+
+    Of several processes each holds all of them or, where these do not fit, its share: then it answers what is asked
+    about those videos.
+    """
     workers: int = 2
     """Threads that read and gather batches ahead, where the features do not stay on the device."""
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dataset.data import Data, Split
 from utils.errors import UserError
 from utils.machine import available_memory
+from utils.runtime import Runtime
 
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
 AT_ONCE = 64  # videos read at a time
@@ -49,27 +50,42 @@ def epoch_order(
 
 
 class Loader:
-    """Makes batches of a run's data for one device; `residency` as in `DataConfig`.
+    """Makes a process's batches of a run's data; `residency` as in `DataConfig`.
 
-    Raises `UserError` where the features do not fit the memory that `residency` names.
+    Of W processes each holds all features, or where these do not fit, every W-th video's: `shards` is 1 or W. Raises
+    `UserError` where the features do not fit the memory that `residency` names.
     """
 
-    def __init__(self, data: Data, device: torch.device, residency: str, workers: int):
+    def __init__(self, data: Data, runtime: Runtime, residency: str, workers: int):
         self.data = data
-        self.device = device
+        self.runtime = runtime
+        self.device = runtime.device
         self.workers = workers
-        self.residency = _settle(residency, len(data.videos) * data.store.video_bytes, device)
+        self.residency, self.shards = _settle(residency, len(data.videos) * data.store.video_bytes, runtime)
         self.window = WINDOW if self.residency == "disk" else None
-        self.text = torch.from_numpy(data.text).to(device)
+        self.text = torch.from_numpy(data.text).to(self.device)
         self.features = {}
         if self.residency != "disk":
+            device = self.device if self.residency == "device" else torch.device("cpu")
+            videos = data.videos[runtime.rank % self.shards :: self.shards]
             for kind in data.store.shapes:
-                self.features[kind] = _load(data, kind, device if self.residency == "device" else torch.device("cpu"))
+                self.features[kind] = _load(data, kind, videos, device)
+
+    @property
+    def place(self) -> str:
+        """Where the features are, to be read."""
+        return self.residency + (f", a share in each of {self.shards} processes" if self.shards > 1 else "")
+
+    def share(self, split: Split, rows: np.ndarray) -> np.ndarray:
+        """Those of the rows that this process answers: every W-th, or the ones about the videos that it holds."""
+        if self.shards == 1:
+            return rows[self.runtime.rank :: self.runtime.world]
+        return rows[split.video[rows] % self.shards == self.runtime.rank]
 
     def batches(self, split: Split, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """A batch for each array of rows of `split`, in order."""
+        """A batch for each array of rows of `split`, in order; all of them in this process's share."""
         if self.residency == "device":
-            return (self._batch(split, rows, self.features, split.video[rows]) for rows in orders)
+            return (self._batch(split, rows, self.features, split.video[rows] // self.shards) for rows in orders)
         return (
             self._batch(split, rows, features, video)
             for rows, features, video in _ahead(lambda rows: self._gather(split, rows), orders, self.workers)
@@ -81,7 +97,7 @@ class Loader:
         gathered = {}
         for kind in self.data.store.shapes:
             if self.features:
-                held = self.features[kind][torch.from_numpy(videos)]
+                held = self.features[kind][torch.from_numpy(videos // self.shards)]
             else:
                 held = torch.from_numpy(self.data.store.read(kind, [self.data.videos[i] for i in videos]))
             gathered[kind] = held.pin_memory() if self.device.type == "cuda" else held  # here, in the thread
@@ -105,14 +121,14 @@ class Loader:
         return x.to(self.device, non_blocking=True)
 
 
-def _load(data: Data, kind: str, device: torch.device) -> Tensor:
-    """All videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
+def _load(data: Data, kind: str, videos: list[str], device: torch.device) -> Tensor:
+    """The videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
     shape, dtype = data.store.shapes[kind], torch.from_numpy(data.store.read(kind, data.videos[:1])).dtype
-    held = torch.empty(len(data.videos), *shape, dtype=dtype, device=device)
-    bar = tqdm(range(0, len(data.videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
+    held = torch.empty(len(videos), *shape, dtype=dtype, device=device)
+    bar = tqdm(range(0, len(videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
     for start in bar:
         part = slice(start, start + AT_ONCE)
-        held[part] = torch.from_numpy(data.store.read(kind, data.videos[part]))
+        held[part] = torch.from_numpy(data.store.read(kind, videos[part]))
     return held
 
 
@@ -128,19 +144,24 @@ def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
             yield pending.popleft().result()
 
 
-def _settle(residency: str, needed: int, device: torch.device) -> str:
-    """Choose for "auto"; on the CPU, "memory" is "device". Raises `UserError` where a named choice does not fit."""
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun on this machine; each holds its own
-    host = SPARE * available_memory() / processes
-    if device.type == "cpu":
-        free = {"device": host, "memory": host, "disk": np.inf}
-    else:
-        free = {"device": SPARE * torch.cuda.mem_get_info(device)[0], "memory": host, "disk": np.inf}
-    fitting = [place for place, room in free.items() if needed <= room]
-    if residency not in ("auto", *fitting):
+def _settle(residency: str, needed: int, runtime: Runtime) -> tuple[str, int]:
+    """Choose for "auto", and in how many shards, the same in all processes; on the CPU, "memory" is "device".
+
+    Raises `UserError` where a named choice does not fit.
+    """
+    device, world = runtime.device, runtime.world
+    host = SPARE * available_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's, on this machine
+    room = {"device": host} if device.type == "cpu" else {"device": SPARE * torch.cuda.mem_get_info(device)[0]}
+    room["memory"] = host
+    room = {place: min(each[place] for each in runtime.gather(room)) for place in room}
+    choices = [(place, shards) for place in room for shards in dict.fromkeys((1, world))]
+    fitting = [(place, shards) for place, shards in choices if needed / shards <= room[place]] + [("disk", 1)]
+    chosen = next((choice for choice in fitting if residency in ("auto", choice[0])), None)
+    if chosen is None:
+        shared_out = f", {needed / world / 1e9:.1f} GB in each of {world} processes" if world > 1 else ""
         raise UserError(
-            f"data.residency {residency}: the features take {needed / 1e9:.1f} GB, "
-            f"{free[residency] / 1e9:.1f} GB of it are free; {fitting[0]} would do"
+            f"data.residency {residency}: the features take {needed / 1e9:.1f} GB{shared_out}, "
+            f"{room[residency] / 1e9:.1f} GB of it are free; {fitting[0][0]} would do"
         )
-    chosen = fitting[0] if residency == "auto" else residency
-    return "device" if chosen == "memory" and device.type == "cpu" else chosen
+    place, shards = chosen
+    return "device" if place == "memory" and device.type == "cpu" else place, shards

@@ -113,7 +113,7 @@ def data(runtime: Runtime, options: Any, work: Path, shapes: Shapes) -> dict[str
     for name in ("disk", "memory", *(["device"] if runtime.device.type == "cuda" else [])):
         try:
             opened = benchmark_data.open_data(features, "packed")
-            loaders[name] = Loader(opened, runtime.device, name, options.workers)
+            loaders[name] = Loader(opened, runtime, name, options.workers)
         except UserError as error:  # larger than the memory, which is one of the results
             results.setdefault("does_not_fit", {})[name] = str(error)
     tasks = {name: benchmark_train.fed(step, loader, batches) for name, loader in loaders.items()}

@@ -28,6 +28,7 @@ from scripts.benchmark_plain import PlainReader
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
 from utils.manifest import claim_manifest
+from utils.runtime import Runtime
 
 SENTENCES = 256
 
@@ -234,7 +235,7 @@ def read_rates(
                 if way == "plain":
                     task = plain(features, device, workers, batches)
                 else:
-                    task = ours(Loader(open_data(features, layout), device, "disk", workers), batches)
+                    task = ours(Loader(open_data(features, layout), Runtime(device), "disk", workers), batches)
                 timings[f"{way}, {place}"].seconds.append(run_seconds(task, device)[0])
 
     first = [features.public_folder(kind) / f"{features.names[0]}.npy" for kind in ("audio", "audio", "frame", "token")]

@@ -55,7 +55,7 @@ def find(questions: pd.DataFrame, wanted: list[str], source: str) -> np.ndarray:
 def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) -> list[Example]:
     """Ask the questions at `rows` of a split and keep what the model looked at. Raises `UserError` as `frames_of`."""
     config, data, asked = run.config, run.data, run.data.splits[split]
-    loader = Loader(data, run.runtime.device, "disk", 1)  # a few videos; the rest stays where it is
+    loader = Loader(data, run.runtime, "disk", 1)  # a few videos; the rest stays where it is
     ((batch, seen),) = perceive(run.model, loader.batches(asked, [rows]), config.train.precision, run.runtime.device)
     questions = asked.questions.iloc[rows]
     predictions = judge(questions, data.vocabulary.words(choose(seen.logits.float(), batch.choices).tolist()))

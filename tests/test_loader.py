@@ -19,6 +19,7 @@ from dataset.loader import Loader, epoch_order
 from tests.small_run import TOKENS, data_config, make_data
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
+from utils.runtime import Runtime
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -77,7 +78,7 @@ def laid_out(request, tmp_path_factory) -> tuple[dict[str, DataConfig], dict]:
 def test_batches_hold_what_is_on_disk_whatever_the_layout_and_residency(laid_out, layout, residency, device):
     configs, made = laid_out
     data = open_data(configs[layout], KINDS, ["train", "val"])
-    batches = Loader(data, device, residency, workers=2)
+    batches = Loader(data, Runtime(device), residency, workers=2)
     if residency == "memory":  # the CPU's memory is its device; with a GPU this is the way that batches take
         batches.residency = "memory"
     for split in data.splits.values():
@@ -109,7 +110,7 @@ def assert_batch(batch, rows, split, data, made) -> None:
 
 def test_a_batch_gathers_each_video_once(music):
     data = open_data(music, KINDS, ["train"])
-    batch = next(Loader(data, CPU, "disk", workers=1).batches(data.splits["train"], [np.arange(0, 20)]))
+    batch = next(Loader(data, Runtime(CPU), "disk", workers=1).batches(data.splits["train"], [np.arange(0, 20)]))
     assert batch.inputs["audio"].shape == (3, 6, 128)  # nine questions a video
     assert batch.inputs["token"].dtype == torch.float16
 
@@ -117,7 +118,7 @@ def test_a_batch_gathers_each_video_once(music):
 def test_kinds_that_the_model_does_not_read_are_absent(music):
     data = open_data(music, ("frame",), ["train"])
     for residency in ("device", "disk"):
-        batch = next(Loader(data, CPU, residency, workers=1).batches(data.splits["train"], [np.arange(3)]))
+        batch = next(Loader(data, Runtime(CPU), residency, workers=1).batches(data.splits["train"], [np.arange(3)]))
         assert batch.inputs["audio"] is None
         assert batch.inputs["token"] is None
         assert batch.inputs["frame"] is not None
@@ -125,7 +126,7 @@ def test_kinds_that_the_model_does_not_read_are_absent(music):
 
 def test_a_file_that_is_lost_in_mid_epoch_is_named(music):
     data = open_data(music, KINDS, ["train"])
-    batches = Loader(data, CPU, "disk", workers=2).batches(data.splits["train"], np.arange(63)[:, None])
+    batches = Loader(data, Runtime(CPU), "disk", workers=2).batches(data.splits["train"], np.arange(63)[:, None])
     next(batches)
     (Path(music.features) / "vggish/00000006.npy").unlink()
     with pytest.raises(UserError, match=r"00000006\.npy: no such file"):
@@ -190,22 +191,95 @@ def test_features_stay_where_they_fit(monkeypatch, device, room, wanted, chosen)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room["gpu"] * 10**9, 10**12))
     if ":" in chosen:
         with pytest.raises(UserError, match=f"data.residency {chosen}"):
-            loader._settle(wanted, 10 * 10**9, device)
+            loader._settle(wanted, 10 * 10**9, Runtime(device))
     else:
-        assert loader._settle(wanted, 10 * 10**9, device) == chosen
+        assert loader._settle(wanted, 10 * 10**9, Runtime(device)) == (chosen, 1)
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
     monkeypatch.setattr(loader, "available_memory", lambda: 20 * 10**9)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert loader._settle("auto", 3 * 10**9, CPU) == "device"
+    assert loader._settle("auto", 3 * 10**9, Runtime(CPU)) == ("device", 1)
     with pytest.raises(UserError, match=r"4\.0 GB, 3\.5 GB of it are free"):
-        loader._settle("memory", 4 * 10**9, CPU)
+        loader._settle("memory", 4 * 10**9, Runtime(CPU))
+
+
+class OneOfFour(Runtime):
+    """A process that hears of the others what it says itself, or what it is told."""
+
+    others = ()
+
+    def gather(self, part):
+        return [part, *self.others]
+
+
+@pytest.mark.parametrize(
+    ("device", "room", "wanted", "chosen"),
+    [
+        (GPU, {"host": 100, "gpu": 100}, "auto", ("device", 1)),
+        (GPU, {"host": 100, "gpu": 4}, "auto", ("device", 4)),
+        (GPU, {"host": 100, "gpu": 4}, "memory", ("memory", 1)),
+        (GPU, {"host": 100, "gpu": 3}, "auto", ("memory", 1)),
+        (GPU, {"host": 20, "gpu": 3}, "auto", ("memory", 4)),
+        (GPU, {"host": 10, "gpu": 3}, "auto", ("disk", 1)),
+        (CPU, {"host": 20}, "auto", ("device", 4)),
+        (GPU, {"host": 20, "gpu": 3}, "device", "10.0 GB, 2.5 GB in each of 4 processes, 2.1 GB of it are free; mem"),
+    ],
+)  # fmt: skip
+def test_processes_share_out_what_one_cannot_hold(monkeypatch, device, room, wanted, chosen):
+    """10 GB of features, four processes on a machine; the host's memory is for all of them."""
+    monkeypatch.setattr(loader, "available_memory", lambda: room["host"] * 10**9)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (room["gpu"] * 10**9, 10**12))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4" if room["host"] < 100 else "1")
+    if isinstance(chosen, str):
+        with pytest.raises(UserError, match=chosen):
+            loader._settle(wanted, 10 * 10**9, OneOfFour(device, 1, 4))
+    else:
+        assert loader._settle(wanted, 10 * 10**9, OneOfFour(device, 1, 4)) == chosen
+
+
+def test_all_processes_go_by_the_one_with_the_least_room(monkeypatch):
+    monkeypatch.setattr(loader, "available_memory", lambda: 100 * 10**9)
+    process = OneOfFour(CPU, 0, 4)
+    assert loader._settle("auto", 10 * 10**9, process) == ("device", 1)
+    monkeypatch.setattr(OneOfFour, "others", [{"device": 10**9, "memory": 10**9}])
+    assert loader._settle("auto", 10 * 10**9, process) == ("disk", 1)
+
+
+@pytest.mark.parametrize("residency", ["device", "memory"])
+def test_shards_hold_every_video_once_and_answer_every_question_once(laid_out, monkeypatch, residency):
+    configs, made = laid_out
+    data = open_data(configs["files"], KINDS, ["train", "val"])
+    monkeypatch.setattr(loader, "_settle", lambda *_: (residency, 4))
+    loaders = [Loader(data, Runtime(CPU, rank, 4), residency, workers=2) for rank in range(4)]
+    assert sum(len(each.features["token"]) for each in loaders) == len(data.videos)
+    assert {each.place for each in loaders} == {f"{residency}, a share in each of 4 processes"}
+    for split in data.splits.values():
+        order = epoch_order(split.video, 10, seed=3, epoch=1)
+        shares = [[each.share(split, rows) for rows in order] for each in loaders]
+        for rows, *parts in zip(order, *shares, strict=True):
+            assert sorted(np.concatenate(parts)) == sorted(rows)
+        for each, mine in zip(loaders, shares, strict=True):
+            for batch, rows in zip(each.batches(split, mine), mine, strict=True):
+                if len(rows):
+                    assert_batch(batch, rows, split, data, made)
+
+
+@given(st.integers(1, 100), st.integers(1, 5))
+def test_processes_share_a_batch_without_gap_or_overlap(questions, world):
+    rows = np.random.default_rng(questions).permutation(questions)
+    one = object.__new__(Loader)
+    one.shards, parts = 1, []
+    for rank in range(world):
+        one.runtime = Runtime(CPU, rank, world)
+        parts.append(one.share(None, rows))
+    assert sorted(np.concatenate(parts)) == list(range(questions))
+    assert len({len(part) for part in parts}) <= 2
 
 
 def test_a_loader_refuses_what_does_not_fit(music, monkeypatch):
     data = open_data(music, KINDS, ["train"])
     monkeypatch.setattr(loader, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="disk would do"):
-        Loader(data, CPU, "device", workers=1)
-    assert Loader(data, CPU, "auto", workers=1).residency == "disk"
+        Loader(data, Runtime(CPU), "device", workers=1)
+    assert Loader(data, Runtime(CPU), "auto", workers=1).residency == "disk"

@@ -10,19 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.errors import Interrupted, UserError, command
-from utils.evaluation import in_order
+from utils.evaluation import in_batches
 from utils.runtime import Interrupt, Runtime, autocast, seed, start
 
 CPU = torch.device("cpu")
 
 
-@given(st.integers(1, 100), st.integers(1, 40), st.integers(1, 5))
-def test_processes_share_a_split_without_gap_or_overlap(questions, batch_size, world):
-    shares = [in_order(questions, batch_size, Runtime(CPU, rank, world)) for rank in range(world)]
-    rows = np.concatenate([batch for share in shares for batch in share])
-    assert sorted(rows) == list(range(questions))
-    assert all(len(batch) <= batch_size for share in shares for batch in share)
-    assert len({len(share) for share in shares}) <= 2
+@given(st.integers(1, 100), st.integers(1, 40))
+def test_a_split_is_answered_in_order_in_batches(questions, batch_size):
+    batches = in_batches(np.arange(questions), batch_size)
+    assert list(np.concatenate(batches)) == list(range(questions))
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert 0 < len(batches[-1]) <= batch_size
 
 
 def test_one_process_is_main_and_alone(monkeypatch):

@@ -18,7 +18,9 @@ import yaml
 
 import train
 from dataset import loader
-from tests.small_run import ROOT, interpreter, losses, make_data, run, weights
+from dataset.data import open_data
+from dataset.features import KINDS
+from tests.small_run import ROOT, data_config, interpreter, losses, make_data, run, weights
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
@@ -47,6 +49,16 @@ def assert_same_run(folder: Path, reference: Path) -> None:
         ours, theirs = weights(folder / name), weights(reference / name)
         assert ours.keys() == theirs.keys()
         assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
+
+
+def assert_close_run(folder: Path, reference: Path) -> None:
+    """Equal losses, validation rows and weights but for rounding."""
+    for (_, ours, val_ours), (_, theirs, val_theirs) in zip(losses(folder), losses(reference), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+        assert val_ours == val_theirs
+    ours, theirs = weights(folder / "last.pt"), weights(reference / "last.pt")
+    for key in theirs:  # Adam divides by the gradient's size, so rounding shows as a share of the step: lr is 1e-3
+        np.testing.assert_allclose(ours[key], theirs[key], atol=2e-4, err_msg=key)
 
 
 def start(data: Path, folder: Path, *options: str, processes: int = 1, **popen) -> subprocess.Popen:
@@ -139,12 +151,32 @@ def test_two_processes_equal_one(data, tmp_path, batch_size):
     options = ("--model.dropout", 0.0, "--train.batch_size", batch_size)
     run("train.py", "--config", data, "--out", tmp_path / "one", *options)
     run("train.py", "--config", data, "--out", tmp_path / "two", *options, processes=2)
-    for (_, one, val_one), (_, two, val_two) in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-        assert two == pytest.approx(one, rel=1e-5)
-        assert val_two == val_one
-    one, two = weights(tmp_path / "one/last.pt"), weights(tmp_path / "two/last.pt")
-    for key in one:  # Adam divides by the gradient's size, so rounding shows as a share of the step: lr is 1e-3
-        np.testing.assert_allclose(two[key], one[key], atol=2e-4, err_msg=key)
+    assert_close_run(tmp_path / "two", tmp_path / "one")
+
+
+SHORT_OF_MEMORY = """
+import sys
+import train
+from dataset import loader
+room = int(sys.argv.pop(1))
+loader.available_memory = lambda: room
+train.main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_out_the_features_equal_one(data, tmp_path):
+    """Dropout off. Each process has room for 60 % of the features."""
+    opened = open_data(data_config(data), KINDS, ["train", "val"])
+    room = int(2 * 0.6 * len(opened.videos) * opened.store.video_bytes / loader.SPARE)
+    short = ("--no-python", sys.executable, "-c", SHORT_OF_MEMORY, room, "--config", data)
+    options = ("--model.dropout", 0.0)
+    run("train.py", "--config", data, "--out", tmp_path / "one", *options)
+    printed = run(*short, "--out", tmp_path / "two", *options, processes=2)
+    assert "features in device, a share in each of 2 processes" in printed
+    assert_close_run(tmp_path / "two", tmp_path / "one")
+    printed = run(*short, "--out", tmp_path / "compiled", "--train.compile", "default", processes=2, expect=1)
+    assert "error: train.compile wants batches of one size" in printed
 
 
 @pytest.mark.slow

@@ -39,7 +39,6 @@ def perceive(model: nn.Module, batches: Iterable[Any], precision: str, device: t
         yield batch, seen
 
 
-def in_order(questions: int, batch_size: int, runtime: Runtime) -> list[np.ndarray]:
-    """This process's share of a split's rows, in batches."""
-    rows = np.arange(questions)[runtime.rank :: runtime.world]
+def in_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The rows of a split, in batches; the last may be short."""
     return np.split(rows, range(batch_size, len(rows), batch_size))
