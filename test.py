@@ -54,7 +54,7 @@ def test_checkpoint(
             if config.data.truth:
                 for name, value in seen._asdict().items():
                     if value is not None:
-                        looked[name].append(value.cpu().numpy())
+                        looked[name].append((value.float() if value.is_floating_point() else value).cpu().numpy())
     _print_baselines(asked.questions, config.data)
     predictions = judge(asked.questions, data.vocabulary.words(classes))
     arrays = {name: np.concatenate(parts) for name, parts in looked.items()}
@@ -75,11 +75,14 @@ def _ground(looked: dict[str, np.ndarray], asked: Split, data: Data, config: Con
         print("no pointing game: the public layout does not tell which patches are in a token")
     elif "token_weights" in looked:
         patches = store.read_source(data.videos)  # (V, T, 1 + P)
-        stored = (patches[video] for video in asked.video)
         frames = looked["selected"]
         if config.model.spm_frames == "first_k":
             frames = np.broadcast_to(np.arange(top_k), frames.shape)
-        heat = heat_maps(looked["token_weights"], looked["token_source"], frames, stored)
+        attended = {"model": looked["token_weights"], "chance": np.ones_like(looked["token_weights"])}
+        heat = {
+            name: heat_maps(weights, looked["token_source"], frames, (patches[video] for video in asked.video))
+            for name, weights in attended.items()  # small tokens peak where all weigh the same: that is chance
+        }
         tables["pointing game"] = pointing_table(questions, truth, frames, heat, store.manifests["token"]["fit"])
     return tables
 
@@ -125,7 +128,8 @@ def report(
         print(f"The paper's rows are for {PAPER_QUESTIONS} questions; these are {len(predictions)}.")
     metrics = {"questions": len(predictions), "accuracy": row, "interval95": interval}
     for measure, table in (grounding or {}).items():
-        print(f"\n{measure}, % (n questions)\n{table.round(1).to_string()}")
+        shown = table.round(1).to_string() if len(table) else "no question to measure it on"
+        print(f"\n{measure}, % (n questions)\n{shown}")
         metrics[measure] = table.to_dict("index")
     write_predictions(out / "predictions.csv", predictions)
     write_json(out / "metrics.json", metrics)

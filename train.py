@@ -26,7 +26,7 @@ from dataset.data import Data, open_data
 from dataset.loader import Loader, epoch_order
 from nets.config import FeatureSizes
 from nets.layers import StandardizedLinear
-from nets.tspm import build_model
+from nets.tspm import build_model, edges_and_depths
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError, command
@@ -43,6 +43,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     """Train by `config`, from the beginning or from where the run folder's last.pt left off."""
     options, folder = config.train, Path(config.out)
     last = _last_checkpoint(config, resume)
+    if any(at != (last and last["at"]) for at in runtime.gather(last and last["at"])):
+        raise UserError(f"{folder}: not every process finds the same last.pt there; let --out be on a shared disk")
     with runtime.main_first():
         data = open_data(config.data, config.model.kinds, ("train", "val"), last and last["answers"])
     loader = Loader(data, runtime, config.data.residency, config.data.workers)
@@ -56,7 +58,9 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 
     seed(options.seed)
     model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=options.lr, fused=True)
+    edges, depths = edges_and_depths(model)
+    groups = [{"params": edges, "lr": options.lr}, {"params": depths, "lr": options.lr * options.deep_lr}]
+    optimizer = torch.optim.Adam(groups, fused=True)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     if config.model.standardize and not last:
         _measure_features(model, data)
@@ -157,13 +161,16 @@ def _measure_features(model: nn.Module, data: Data) -> None:
 
 
 def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:
-    """The checkpoint to go on from, if there is one. Raises `UserError` where it belongs to another configuration."""
+    """The checkpoint to go on from, if there is one; without `resume` only a finished run's, to say so again.
+
+    Raises `UserError` where it belongs to another configuration.
+    """
     path = Path(config.out) / "last.pt"
     if not path.exists():
         return None
-    if not resume:
-        raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
     last = load_checkpoint(path)
+    if not resume and last["at"]["epoch"] < config.train.epochs:
+        raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
     schema.require_same_training(config, last["config"], path)
     return last
 

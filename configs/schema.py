@@ -30,6 +30,8 @@ class TrainConfig:
     """Questions per step, over all processes together."""
     lr: float = 1e-4
     """Learning rate of Adam."""
+    deep_lr: float = 1.0
+    """Factor of the learning rate between the input projections and the classifier: attention, feed-forward, fusion."""
     lr_step: int = 10
     """Epochs between drops of the learning rate."""
     lr_gamma: float = 0.1
@@ -46,7 +48,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("epochs", "batch_size", "lr", "lr_step", "lr_gamma"):
+        for name in ("epochs", "batch_size", "lr", "deep_lr", "lr_step", "lr_gamma"):
             if getattr(self, name) <= 0:
                 raise UserError(f"train.{name} must be more than 0, is {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:

@@ -19,6 +19,8 @@ from nets.temporal import EvenSegments, TemporalPerception
 from nets.token_merging import merge_schedule
 from utils.errors import UserError
 
+EDGES = ("audio.", "frame.", "question.", "spatial.token.", "projections.", "fusion.classifier.")
+
 
 class Perception(NamedTuple):
     """The answer's logits, and what the model looked at; None where it has no such stage."""
@@ -179,6 +181,15 @@ def _freeze_unreached(model: nn.Module, sizes: FeatureSizes) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
     model.train()
+
+
+def edges_and_depths(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trained parameters of the input projections and the classifier, and those of all that lies between."""
+    edges, depths = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (edges if name.startswith(EDGES) else depths).append(parameter)
+    return edges, depths
 
 
 def zero_features(sizes: FeatureSizes) -> dict[str, Tensor]:

@@ -139,6 +139,7 @@ def test_every_template_is_expected_above():
     [
         (QUARTET, "Is the <FL> sound coming from the <LR> instrument?", ("first", "left")),  # two begin together
         (QUARTET, "What kind of instrument is the <LRer> instrument?", ("rightest",)),  # two stand there
+        (QUARTET, "Which <Object> makes the sound <FL>?", ("trumpet", "last")),  # begin together, end apart
         (QUARTET, "Where is the <LL> instrument?", ("loudest",)),  # equally loud
         (TRIO, "What kind of instrument is the <LRer> instrument?", ("leftest",)),  # the violin can be heard
         (TRIO, "Is the <Object> playing longer than the <Object>?", ("violin", "cello")),  # can be seen

@@ -29,6 +29,7 @@ def test_average_precision_and_recall_of_a_worked_example():
     assert table.loc["All", "AP model"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
     assert table.loc["All", "R@2 model"] == 50
     assert table.loc["All", "R@2 chance"] == pytest.approx(40)
+    assert table.loc["All", "R@2 best"] == 100
     assert table.loc["Temp", "n"] == 1
 
 
@@ -93,8 +94,8 @@ def test_pointing_counts_the_peak_in_a_sounding_performer_s_box():
     on_left, on_right = np.array([0.9, 0.1, 0.0, 0.0]), np.array([0.1, 0.9, 0.0, 0.0])
 
     def score(selected, maps):
-        table = pointing_table(asked(1), scene(), np.array([selected]), [np.array(maps)], "crop")
-        return tuple(table.loc["All", ["pointing", "chance"]])
+        table = pointing_table(asked(1), scene(), np.array([selected]), {"model": [np.array(maps)]}, "crop")
+        return tuple(table.loc["All", ["model", "area"]])
 
     assert score([0], [on_left]) == (100, 50)
     assert score([0], [on_right]) == (0, 50)
@@ -102,3 +103,25 @@ def test_pointing_counts_the_peak_in_a_sounding_performer_s_box():
     assert score([0, 1], [on_right, on_right]) == (50, 75)
     assert score([0, 2], [on_left, on_right]) == (100, 50)  # nobody in the picture sounds in segment 2
     assert score([0], [[0.5, 0.5, 0.5, 0.0]]) == (pytest.approx(200 / 3), 50)  # a merged token of three patches
+
+
+def test_equal_weights_point_at_small_tokens():
+    """Merging leaves performers as small tokens: weights that say nothing peak there, so they are the chance."""
+    source = np.array([[0, 1, 2, 2, 2]])  # the class token, a patch of its own on the left, and a large token
+    heat = spread(np.ones((1, 3)), source)
+    row = pointing_table(asked(1), scene(), np.array([[0]]), {"chance": [heat]}, "crop").loc["All"]
+    assert row["chance"] == 100
+    assert row["area"] == 50
+
+
+def test_what_no_question_allows_to_measure_is_empty():
+    true = np.array([[0, 0, 0], [1, 1, 1]], dtype=bool)
+    assert selection_table(asked(2), true, {"model": np.ones((2, 3))}, {"model": np.zeros((2, 1), int)}).empty
+    silent = {"v": {"frame": [100, 100], "performers": []}}
+    assert pointing_table(asked(1), silent, np.array([[0]]), {"model": [np.ones((1, 4))]}, "crop").empty
+
+
+def test_more_true_segments_than_are_selected_have_a_ceiling():
+    true = np.array([[1, 1, 1, 1, 0]], dtype=bool)
+    table = selection_table(asked(1), true, {"model": true.astype(float)}, {"model": np.array([[0, 1]])})
+    assert table.loc["All", "R@2 best"] == table.loc["All", "R@2 model"] == 50

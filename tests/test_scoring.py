@@ -223,6 +223,8 @@ def test_where_there_is_truth_it_is_measured_what_the_model_looked_at(main, tmp_
     metrics = read_json(tmp_path / "run/test/metrics.json")
     assert metrics.keys() - {"questions", "accuracy", "interval95"} == measures
     assert all(metrics[measure]["All"]["n"] > 0 for measure in measures)
+    main("--run", tmp_path / "run", "--train.precision", "bf16")  # of which NumPy knows nothing
+    assert read_json(tmp_path / "run/test/metrics.json").keys() == metrics.keys()
 
 
 def test_testing_in_several_processes_is_refused(tested, main, monkeypatch):

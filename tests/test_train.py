@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import train
+from configs import schema
 from dataset import loader
 from dataset.data import open_data
 from dataset.features import KINDS
@@ -74,6 +75,20 @@ def wait_for(condition, process: subprocess.Popen) -> None:
     while not condition():
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
+
+
+def test_deep_lr_slows_what_lies_between_projections_and_classifier(data, tmp_path):
+    after = {}
+    for factor in (1, 0.1):  # one step from the same weights with the same gradients; Adam's first is as long as lr
+        options = ("--train.epochs", 1, "--train.batch_size", 63, "--train.lr", 1e-3, "--train.deep_lr", factor)
+        run("train.py", "--config", data, "--out", tmp_path / str(factor), *options)
+        after[factor] = weights(tmp_path / str(factor) / "last.pt")
+    apart = {name: np.abs(after[1][name] - after[0.1][name]).max() for name in after[1]}
+    edges = {name for name in apart if name.startswith(("audio", "frame", "question", "spatial.token", "fusion.class"))}
+    frozen = {name for name in apart if name.startswith("temporal")}
+    assert all(apart[name] == 0 for name in edges | frozen)
+    moved = [apart[name] for name in apart.keys() - edges - frozen]
+    assert moved == pytest.approx([0.9e-3] * len(moved), rel=1e-2)
 
 
 def test_a_run_leaves_its_record(plain):
@@ -157,6 +172,7 @@ def test_two_processes_equal_one(data, tmp_path, batch_size):
 SHORT_OF_MEMORY = """
 import sys
 import train
+from configs import schema
 from dataset import loader
 room = int(sys.argv.pop(1))
 loader.available_memory = lambda: room
@@ -339,10 +355,19 @@ def test_unknown_keys_of_a_file_are_named(data, tmp_path, capsys, monkeypatch):
 
 def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_options(data, plain, capsys, monkeypatch):
     before = (plain / "last.pt").read_bytes()
-    assert "--resume" in fails(capsys, monkeypatch, "--config", data, "--out", plain)
+    assert "--resume" in fails(capsys, monkeypatch, "--config", data, "--out", plain, "--train.epochs", EPOCHS + 1)
     error = fails(capsys, monkeypatch, "--config", data, "--out", plain, "--resume", "--model.hidden", "32")
     assert "model.hidden is 16 there, but 32 now" in error
+    printed = run("train.py", "--config", data, "--out", plain, "--train.epochs", EPOCHS)  # finished: it says so again
+    assert f"best: epoch {load_checkpoint(plain / 'last.pt')['at']['best_epoch']}" in printed
     assert (plain / "last.pt").read_bytes() == before
+
+
+def test_processes_that_find_different_checkpoints_do_not_start(data, plain):
+    config = schema.from_dict({}, ["--config", str(data), "--out", str(plain), "--train.epochs", str(EPOCHS + 1)])
+    without_the_file = SimpleNamespace(gather=lambda at: [at, None])
+    with pytest.raises(UserError, match=r"not every process finds the same last\.pt"):
+        train.train(config, True, without_the_file)
 
 
 def test_features_are_standardised_by_those_of_the_training_videos(data, tmp_path):

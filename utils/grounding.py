@@ -48,8 +48,8 @@ def selection_table(
     """How well segments are ranked and selected, by column of Table 1, in per cent, chance beside it.
 
     "AP <name>" is the mean average precision of `weights[name]` (Q, T); "R@K <name>" is the share of the true segments
-    among `selected[name]` (Q, K). Questions whose true segments are none or all are left out: every ranking is as good
-    there.
+    among `selected[name]` (Q, K), and "R@K best" what is within reach where more than K are true. Questions whose true
+    segments are none or all are left out: every ranking is as good there. Empty if no question is left.
     """
     rankable = true.any(axis=1) & ~true.all(axis=1)
     true, asked = true[rankable], questions[rankable]
@@ -64,6 +64,7 @@ def selection_table(
         found = np.take_along_axis(true, indices[rankable], axis=1)
         scores[f"R@{indices.shape[1]} {name}"] = found.sum(axis=1) / positives
         scores[f"R@{indices.shape[1]} chance"] = np.full(len(asked), indices.shape[1] / segments)
+        scores[f"R@{indices.shape[1]} best"] = np.minimum(indices.shape[1], positives) / positives
     return _by_column(asked, scores)
 
 
@@ -75,31 +76,30 @@ def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
 
 
 def pointing_table(
-    questions: pd.DataFrame, truth: Truth, selected: np.ndarray, heat: Iterable[np.ndarray], fit: str
+    questions: pd.DataFrame, truth: Truth, selected: np.ndarray, heat: dict[str, Iterable[np.ndarray]], fit: str
 ) -> pd.DataFrame:
     """The pointing game: does the peak patch of a selected segment lie in the box of a performer sounding then?
 
-    `heat` yields (K, P) for each question: the audio's weight on each patch of its selected segments. A merged token's
-    patches share their peak: the share of them inside counts. Segments in which nobody in the picture sounds are left
-    out. By column of Table 1, in per cent; chance is the share of all patches that lie inside.
+    `heat[name]` yields (K, P) for each question: the audio's weight on each patch of its selected segments. A merged
+    token's patches share their peak: the share of them inside counts. Segments in which nobody in the picture sounds
+    are left out. By column of Table 1, in per cent; "area" is the share of all patches that lie inside. Empty if no
+    question is left.
     """
-    names = zip(questions["video_id"], questions["question_id"], strict=True)
-    hit, chance = np.full((2, len(questions)), np.nan)
-    for row, ((video, _), maps) in enumerate(zip(names, heat, strict=True)):
-        width, height = truth[video]["frame"]
-        x, y = patch_centres(width, height, fit, maps.shape[1]).T
-        hits, chances = [], []
-        for segment, patches in zip(selected[row], maps, strict=True):
-            inside = np.zeros(len(patches), dtype=bool)
+    names = [*heat, "area"]
+    scores = np.full((len(questions), len(names)), np.nan)
+    for row, (video, *maps) in enumerate(zip(questions["video_id"], *heat.values(), strict=True)):
+        x, y = patch_centres(*truth[video]["frame"], fit, maps[0].shape[1]).T
+        by_segment = []
+        for segment, *patches in zip(selected[row], *maps, strict=True):
+            inside = np.zeros(len(x), dtype=bool)
             for left, top, right, bottom in sounding_boxes(truth[video], segment):
                 inside |= (left <= x) & (x < right) & (top <= y) & (y < bottom)
             if inside.any():
-                hits.append(inside[patches == patches.max()].mean())
-                chances.append(inside.mean())
-        if hits:
-            hit[row], chance[row] = np.mean(hits), np.mean(chances)
-    counted = ~np.isnan(hit)
-    return _by_column(questions[counted], {"pointing": hit[counted], "chance": chance[counted]})
+                by_segment.append([*(inside[weights == weights.max()].mean() for weights in patches), inside.mean()])
+        if by_segment:
+            scores[row] = np.mean(by_segment, axis=0)
+    counted = ~np.isnan(scores[:, 0])
+    return _by_column(questions[counted], dict(zip(names, scores[counted].T, strict=True)))
 
 
 def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:
@@ -138,6 +138,8 @@ def _ranking(weights: np.ndarray) -> np.ndarray:
 
 
 def _by_column(questions: pd.DataFrame, scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    if questions.empty:
+        return pd.DataFrame()
     masks = column_masks(questions)
     table = {
         name: {column: 100 * values[mask].mean() for column, mask in masks.items()} for name, values in scores.items()

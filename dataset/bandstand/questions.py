@@ -5,12 +5,12 @@ are equally loud, the first to sound ends before others, the sound comes from of
 
     sound     what is heard; `performer.sounds`. Somebody who mimes does not sound.
     comes in  begins to sound for the first time; two come in together if they begin in the same segment.
-    last      comes in last and is still sounding when all others have ended.
+    last      comes in last and is still sounding when all others have ended; together, if they begin and end together.
     loudness  of a performer while it plays. "lowest" is the softest.
     rhythmic  more notes in a second.
 
 `cell` is what a model could know without the modality that is asked for: words in the question's slots and, in audio
-and visual questions, what the other modality shows of it. Answers are balanced within each cell (see `balance`).
+and visual questions, what the other modality shows of it. `benchmark.choose` balances the answers within each cell.
 """
 
 import itertools
@@ -379,7 +379,8 @@ def _place_by_order(scene: Scene) -> Candidates:
 def _which_of_them(scene: Scene) -> Candidates:
     for x, which in itertools.product(kinds(scene.seen), ("first", "last")) if scene.own_sound else ():
         order = entries(players(scene.heard, x))
-        if len(order) > 1 and min(order[0].sounds) == min(order[-1].sounds):
+        begins, ends = {min(p.sounds) for p in order}, {max(p.sounds) for p in order}
+        if len(order) > 1 and len(begins) == 1 and (which == "first" or len(ends) == 1):
             yield Candidate((x, which), "simultaneously", (which,), tuple(order))
         elif (p := first_or_last(order, which)) and [q.place for q in players(scene.seen, x)].count(p.place) == 1:
             yield Candidate((x, which), p.place, (which,), (p,))
