@@ -34,7 +34,7 @@ from utils.evaluation import in_batches, predict
 from utils.files import write_bytes
 from utils.metrics import accuracy_row, judge
 from utils.run_log import RunLog
-from utils.runtime import Interrupt, Runtime, autocast, compiled, peak_memory, seed, start
+from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
 
@@ -78,8 +78,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
                 f"{config.data.train}: gives {len(questions)} training questions, but gave {at['questions']} when "
                 f"{folder / 'last.pt'} was written; restore that file and its features, or start another run with --out"
             )
-    network = DistributedDataParallel(model) if runtime.world > 1 else model
-    network = compiled(network, options.compile, runtime.device)
+    network = DistributedDataParallel(model, forward_sync_buffers=False) if runtime.world > 1 else model
+    network = compiled(network, options.compile, runtime.device, loader.resident)
 
     def save(name: str) -> None:
         if runtime.is_main:
@@ -88,7 +88,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             resumable = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
             save_checkpoint(folder / name, described | resumable)
 
-    interrupt = Interrupt()
+    interrupt, memory = Interrupt(), PeakMemory(runtime.device)
     log = None
     if runtime.is_main:
         for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
@@ -110,6 +110,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             with autocast(runtime.device, options.precision):
                 logits = network(**batch.inputs).logits  # (B, C)
             loss = F.cross_entropy(logits.float(), batch.answer, reduction="sum")
+            memory.look()
             optimizer.zero_grad()
             (loss * runtime.world / len(order[step])).backward()  # DDP averages over the processes
             optimizer.step()
@@ -140,13 +141,12 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             at |= {"best": accuracy["All"], "best_epoch": epoch + 1}
             save("best.pt")
         if log:
-            memory = peak_memory(runtime.device)
-            numbers = {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds, "peak_gb": memory}
+            numbers = {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds, "peak_gb": memory.gb}
             log.write(epoch + 1, numbers)
             print(f"epoch {epoch + 1:3}  loss {train_loss:.4f}  val {accuracy['All']:.2f} %  {train_seconds:.0f} s")
         save("last.pt")
     if log:
-        held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in peak_memory(runtime.device).items())
+        held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in memory.gb.items())
         print(f"features in {loader.place}: at most {held}")
         print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
 

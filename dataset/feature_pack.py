@@ -54,9 +54,6 @@ class Pack:
             )
         self.packed, self.rows = packed, {video: row for row, video in enumerate(packed)}
 
-    def __getstate__(self):  # a mapping is not sent to worker processes; they make their own
-        return {name: value for name, value in self.__dict__.items() if name not in ("_mapping", "_array")}
-
     @cached_property
     def _mapping(self) -> mmap.mmap:
         with open(self.path, "rb") as file:

@@ -51,13 +51,14 @@ class TextBank(NamedTuple):
 class FeatureStore:
     """Features of one dataset; made by `open_features`.
 
-    `shapes` maps each wanted kind to one video's shape: audio (T, Da), frame (T, Df), token (T, M, Dt).
-    `manifests` maps each kind, text included, to its manifest; it is empty in the public layout.
+    `shapes` maps each wanted kind to one video's shape: audio (T, Da), frame (T, Df), token (T, M, Dt); `dtypes` to the
+    dtype that is stored. `manifests` maps each kind, text included, to its manifest; it is empty in the public layout.
     """
 
     def __init__(self, folders: dict[str, Folder | Pack], text: "_Sentences | _PublicText | None", manifests: dict):
         self.folders, self.manifests = folders, manifests
         self.shapes = {kind: folder.shape for kind, folder in folders.items()}
+        self.dtypes = {kind: folder.dtype for kind, folder in folders.items()}
         self._text = text
         self._instead: dict[str, dict[str, str]] = {}  # by kind and video: whose features are read
 

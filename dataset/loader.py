@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataset.data import Data, Split
+from dataset.features import FeatureStore
 from utils.errors import UserError
 from utils.machine import available_memory
 from utils.runtime import Runtime
@@ -25,7 +26,11 @@ WINDOW = 512  # videos whose questions are asked together where features come fr
 
 
 class Batch(NamedTuple):
-    """What the model reads, and what it should answer."""
+    """What the model reads, and what it should answer.
+
+    Features that were gathered for the batch have B rows, as many as it may need: a compiled step wants inputs of one
+    size. Rows that `video` does not name are left as they are found in memory.
+    """
 
     inputs: dict[str, Tensor | None]  # audio, frame, token (V, T, ...); text (N, Dq); video, question, prompt (B,)
     answer: Tensor  # (B,) classes, -1 where no class is right
@@ -76,6 +81,11 @@ class Loader:
         """Where the features are, to be read."""
         return self.residency + (f", a share in each of {self.shards} processes" if self.shards > 1 else "")
 
+    @property
+    def resident(self) -> list[Tensor]:
+        """What is in every batch, the same tensors: the text, and features that stay on the device."""
+        return [self.text, *(self.features.values() if self.residency == "device" else ())]
+
     def share(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Those of the rows that this process answers: every W-th, or the ones about the videos that it holds."""
         if self.shards == 1:
@@ -96,11 +106,12 @@ class Loader:
         videos, video = np.unique(split.video[rows], return_inverse=True)
         gathered = {}
         for kind in self.data.store.shapes:
+            gathered[kind] = _empty(self.data.store, kind, len(rows), pin_memory=self.device.type == "cuda")
+            held = gathered[kind][: len(videos)]
             if self.features:
-                held = self.features[kind][torch.from_numpy(videos // self.shards)]
+                torch.index_select(self.features[kind], 0, torch.from_numpy(videos // self.shards), out=held)
             else:
-                held = torch.from_numpy(self.data.store.read(kind, [self.data.videos[i] for i in videos]))
-            gathered[kind] = held.pin_memory() if self.device.type == "cuda" else held  # here, in the thread
+                self.data.store.read(kind, [self.data.videos[i] for i in videos], held.numpy())
         return rows, gathered, video
 
     def _batch(self, split: Split, rows: np.ndarray, features: dict[str, Tensor], video: np.ndarray) -> Batch:
@@ -123,13 +134,18 @@ class Loader:
 
 def _load(data: Data, kind: str, videos: list[str], device: torch.device) -> Tensor:
     """The videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
-    shape, dtype = data.store.shapes[kind], torch.from_numpy(data.store.read(kind, data.videos[:1])).dtype
-    held = torch.empty(len(videos), *shape, dtype=dtype, device=device)
+    held = _empty(data.store, kind, len(videos), device=device)
     bar = tqdm(range(0, len(videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
     for start in bar:
         part = slice(start, start + AT_ONCE)
         held[part] = torch.from_numpy(data.store.read(kind, videos[part]))
     return held
+
+
+def _empty(store: FeatureStore, kind: str, videos: int, **where: Any) -> Tensor:
+    """Room for a kind of the features of some videos, (videos, T, ...), in the stored dtype."""
+    dtype = torch.from_numpy(np.empty(0, store.dtypes[kind])).dtype
+    return torch.empty(videos, *store.shapes[kind], dtype=dtype, **where)
 
 
 def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
-    """Inverted dropout. On the CPU a draw of 64 bits serves four elements: a third of the time of `nn.Dropout`'s.
+    """Inverted dropout. On the CPU, uncompiled, a draw of 64 bits serves four elements: a third of `nn.Dropout`'s time.
 
     There the rate is rounded to a multiple of 1 / 65536, and the scale is that of the rounded rate.
     """
@@ -29,7 +29,7 @@ class Dropout(nn.Module):
         """Zero elements of x (...) at the rate, and scale the others so that the mean stays."""
         if not self.training or self.rate == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # drawing integers would break the graph
             return F.dropout(x, self.rate)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         dropped = round(self.rate * 2**16)  # of the 2**16 values that an int16 takes

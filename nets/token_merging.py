@@ -52,10 +52,13 @@ def merge_schedule(tokens: int, wanted: int, blocks: int) -> tuple[int, ...]:
 
 
 def match_tokens(metric: Tensor, r: int) -> Matching:
-    """Choose the r pairs to merge by the cosine similarity of `metric` (N, n, C), 1 <= r <= (n - 1) // 2."""
+    """Choose the r pairs to merge by the cosine similarity of `metric` (N, n, C), 1 <= r <= (n - 1) // 2.
+
+    In float32, also under autocast: rounded similarities would pair other tokens. TF32 applies where it is on.
+    """
     n = metric.shape[1]
     assert 1 <= r <= (n - 1) // 2, (n, r)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(metric.device.type, enabled=False):
         metric = F.normalize(metric.float(), dim=-1)
         similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (N, nA, nB)
         similarity[:, 0] = -torch.inf  # the class token sorts last, so it is kept
@@ -77,16 +80,18 @@ def match_tokens(metric: Tensor, r: int) -> Matching:
 def merge_tokens(x: Tensor, size: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
     """Merge tokens x (N, n, C) of sizes (N, n) to their size-weighted means (N, n - r, C) and sizes (N, n - r).
 
-    Sums run in float32, as a product with a 0/1 matrix: unlike scattered additions that is deterministic on CUDA.
+    Sums run in float32, also under autocast, as a product with a 0/1 matrix: unlike scattered additions that is
+    deterministic on CUDA. TF32 applies where it is on.
     """
-    weighted = torch.cat([x.float() * size[..., None], size[..., None]], dim=-1)  # the size rides as a channel
-    a, b = weighted[:, ::2], weighted[:, 1::2]
-    joins = F.one_hot(matching.target, b.shape[1]).to(weighted.dtype).transpose(1, 2)  # (N, nB, r)
-    kept = torch.take_along_dim(a, matching.kept[..., None], dim=1)
-    merged = torch.take_along_dim(a, matching.merged[..., None], dim=1)
-    total = torch.cat([kept, b + joins @ merged], dim=1)
-    size = total[..., -1]
-    return (total[..., :-1] / size[..., None]).to(x.dtype), size
+    with torch.autocast(x.device.type, enabled=False):
+        weighted = torch.cat([x.float() * size[..., None], size[..., None]], dim=-1)  # the size rides as a channel
+        a, b = weighted[:, ::2], weighted[:, 1::2]
+        joins = F.one_hot(matching.target, b.shape[1]).to(weighted.dtype).transpose(1, 2)  # (N, nB, r)
+        kept = torch.take_along_dim(a, matching.kept[..., None], dim=1)
+        merged = torch.take_along_dim(a, matching.merged[..., None], dim=1)
+        total = torch.cat([kept, b + joins @ merged], dim=1)
+        size = total[..., -1]
+        return (total[..., :-1] / size[..., None]).to(x.dtype), size
 
 
 def merge_source(source: Tensor, matching: Matching) -> Tensor:

@@ -67,8 +67,8 @@ class TSPM(nn.Module):
         prompt: Tensor,  # (B,) row of text: the declarative prompt (TPC, Section 3.2)
     ) -> Perception:
         """Answer B questions about V videos."""
-        a = self.audio(audio[video])  # (B, T, D)
-        v = self.frame(frame[video].to(audio.dtype))  # (B, T, D)
+        a = self.audio(audio[video].to(text.dtype))  # (B, T, D)
+        v = self.frame(frame[video].to(text.dtype))  # (B, T, D)
         q = self.question(text[question])  # (B, D)
         a_ctx, v_ctx = self.context(a, v)  # (B, T, D)
 

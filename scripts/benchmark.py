@@ -2,7 +2,8 @@
 
     python scripts/benchmark.py --json speed.json --png roofline.png
     python scripts/benchmark.py --only peak train                     # minutes on two cores, no files made
-    python scripts/benchmark.py --only data --videos 9288 --sparse    # MUSIC-AVQA's count, without its 51 GB
+    python scripts/benchmark.py --only data --videos 9288             # MUSIC-AVQA's count, 31,927 questions: 69 GB
+    python scripts/benchmark.py --only data --videos 9288 --sparse    # the same in files of holes: 0.3 GB
 
 Everything is synthetic, at the shapes of MUSIC-AVQA with ViT-L/14: 60 segments, 14 tokens of 1024, batches of 64.
 Our step and our reading are compared, in the same run, with two plain networks and a plain reader of
@@ -18,21 +19,32 @@ from typing import Any
 
 import torch
 
-from dataset.loader import Loader
 from feat_script.pipeline import default_workers
-from scripts import benchmark_data, benchmark_train
-from scripts.benchmark_data import FULL, Shapes
+from scripts import benchmark_train
+from scripts.benchmark_data import FULL, Shapes, make_features
 from scripts.benchmark_extraction import extraction_rates
-from scripts.benchmark_measure import interleaved, on_device, peak_tasks, peaks
-from scripts.benchmark_report import roofline, scale, tables
+from scripts.benchmark_measure import (
+    COPY_BYTES,
+    Product,
+    copying,
+    interleaved,
+    on_device,
+    own_products,
+    square_products,
+)
+from scripts.benchmark_memory import peak_memories
+from scripts.benchmark_reading import fed_steps, read_rates
+from scripts.benchmark_report import scale, tables
+from scripts.benchmark_roofline import roofline
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import write_json
-from utils.machine import usable_cores
+from utils.machine import available_memory, usable_cores
 from utils.runtime import Runtime, start
 
-SECTIONS = ("peak", "train", "data", "evaluation", "extraction")
-STAGED = {"cpu": "ours, fp32", "cuda": "ours, tf32"}  # the step that is shown stage by stage
+SECTIONS = ("peak", "train", "data", "memory", "evaluation", "extraction")
+PEAK_ROUNDS = 10  # of products alone, as well: a peak that is too low makes every share of it too high
+STAGED = {"cpu": "fp32", "cuda": "tf32"}  # precision of the step that is shown stage by stage, and compiled
 
 
 def parse(args: list[str] | None = None):
@@ -41,7 +53,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what to measure")
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured, in turn")
-    parser.add_argument("--videos", type=int, default=512, help="videos of the features that the data part reads")
+    parser.add_argument("--videos", type=int, default=512, help="videos that the data part reads; MUSIC-AVQA: 9288")
     parser.add_argument("--sparse", action="store_true", help="make these of holes: no room on disk, and no reading it")
     parser.add_argument("--work", help="folder where they are made and stay (default: a temporary one)")
     parser.add_argument("--workers", type=int, default=2, help="threads (plain: processes) that read ahead")
@@ -59,16 +71,19 @@ def parse(args: list[str] | None = None):
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What was measured on."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory, available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), available_memory()
     if device.type == "cuda":
-        name, own_memory = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
+        name, (own_available, own_memory) = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)
     else:
-        name, own_memory = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}", memory
+        name = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        own_available, own_memory = available, memory
     return {
         "device": name,
         "type": device.type,
         "device_memory": own_memory,
+        "available_device_memory": own_available,
         "memory": memory,
+        "available_memory": available,
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
@@ -77,52 +92,64 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def compute(runtime: Runtime, rounds: int, train: bool, shapes: Shapes) -> dict[str, Any]:
-    """The machine's peak and, in the same rounds, the training steps and the stages of ours."""
-    device = runtime.device
-    limits = peak_tasks(device, benchmark_train.PRECISIONS[device.type])
-    if not train:
-        return {"peak": peaks(interleaved(limits, device, rounds), device)}
-    steps = benchmark_train.our_steps(device, shapes) | benchmark_train.plain_steps(device, shapes)
-    staged = steps[STAGED[device.type]]
-    stages = benchmark_train.stages(staged)
-    timings = interleaved(limits | steps | stages, device, rounds)
-    peak = peaks(timings, device)
-    results: dict[str, Any] = {"peak": peak, "staged": STAGED[device.type]}
-    results["train"] = {name: timings[name].summary(peak[step.precision]) for name, step in steps.items()}
-    results["stages"] = {name: timings[name].summary(peak[staged.precision]) for name in stages}
-    if device.type == "cuda":
-        for name, step in steps.items():
-            results["train"][name] |= on_device(step, device)
+    """The machine's peak and, in the same rounds, the training steps and the stages of ours.
+
+    The peak is the best rate of anything that was run, square products, the step's own and the steps: no share of it
+    can be more than the whole.
+    """
+    device, precision = runtime.device, STAGED[runtime.device.type]
+    precisions, staged = benchmark_train.PRECISIONS[device.type], f"ours, {precision}"
+    results: dict[str, Any] = {}
+    limits: dict[str, Product] = square_products(device, precisions)
+    steps, stages, attentions = {}, {}, {}
+    if train:
+        steps = benchmark_train.our_steps(device, shapes) | benchmark_train.plain_steps(device, shapes)
+        stages = benchmark_train.stages(steps[staged])
+        attentions = benchmark_train.attentions(steps[staged], shapes)
+        for each in precisions:
+            limits |= own_products(steps[f"ours, {each}"], device, each)
+        try:
+            step, seconds = benchmark_train.compiled_step(device, precision, shapes)
+            steps[f"{staged}, compiled"], results["compile"] = step, {"seconds": seconds}
+        except UserError as error:  # the machine lacks the compiler
+            results["compile"] = {"not_measured": str(error)}
+
+    alone = limits | {"copy": copying(device)}
+    timings = interleaved(alone | steps | stages | attentions, device, rounds)
+    for name, timing in interleaved(alone, device, PEAK_ROUNDS).items():
+        timings[name].seconds += timing.seconds
+    precision_of = {name: task.precision for name, task in (limits | steps).items()} | dict.fromkeys(stages, precision)
+    rate = {name: timings[name].rate for name in precision_of}
+    fastest = {each: max((name for name in rate if precision_of[name] == each), key=rate.get) for each in precisions}
+    peak = {each: rate[name] for each, name in fastest.items()}
+    results |= {"peak": peak | {"copy": 2 * COPY_BYTES[device.type] / timings["copy"].best}, "fastest": fastest}
+    if train:
+        results["staged"] = staged
+        results["train"] = {name: timings[name].summary(peak[step.precision]) for name, step in steps.items()}
+        results["stages"] = {name: timings[name].summary(peak[precision]) for name in stages}
+        results["attention"] = {name: timings[name].summary() for name in attentions}
+    for name, step in steps.items():
+        found = results["train"][name]
+        found["questions_per_second"] = shapes.batch / found["seconds"]
+        if device.type == "cuda":
+            found |= on_device(step, device)
     return results
 
 
 def data(runtime: Runtime, options: Any, work: Path, shapes: Shapes) -> dict[str, Any]:
-    """The ways of reading, alone; then the training step fed by two of them."""
-    features = benchmark_data.make_features(work, options.videos, options.sparse, shapes.features)
-    results = {
+    """The ways of reading, alone; then the training step fed from each place that holds the features."""
+    features = make_features(work, options.videos, options.sparse, shapes.features)
+    step = benchmark_train.our_step(runtime.device, "fp32", shapes)
+    return {
         "videos": features.videos,
+        "questions": features.questions,
         "sparse": features.sparse,
         "bytes_of_files": features.bytes_apparent,
         "bytes_on_disk": features.bytes_on_disk,
         "workers": options.workers,
-        "rates": benchmark_data.read_rates(features, shapes.batch, runtime.device, options.workers, options.rounds),
+        "rates": read_rates(features, shapes.batch, runtime.device, options.workers, options.rounds),
+        "fed": fed_steps(features, step, runtime, options.workers, options.rounds),
     }
-    batches = benchmark_data.scattered(features, shapes.batch, seed=0)[:16]
-    step = benchmark_train.our_step(runtime.device, "fp32", shapes)
-    loaders = {}
-    for name in ("disk", "memory", *(["device"] if runtime.device.type == "cuda" else [])):
-        try:
-            opened = benchmark_data.open_data(features, "packed")
-            loaders[name] = Loader(opened, runtime, name, options.workers)
-        except UserError as error:  # larger than the memory, which is one of the results
-            results.setdefault("does_not_fit", {})[name] = str(error)
-    tasks = {name: benchmark_train.fed(step, loader, batches) for name, loader in loaders.items()}
-    timings = interleaved(tasks, runtime.device, options.rounds)
-    results["fed_step_seconds"] = {
-        name: {key: seconds / len(batches) for key, seconds in timing.summary().items() if key != "parts"}
-        for name, timing in timings.items()
-    }
-    return results
 
 
 def evaluation(runtime: Runtime, rounds: int, shapes: Shapes) -> dict[str, Any]:
@@ -146,6 +173,7 @@ def main(args: list[str] | None = None, shapes: Shapes = FULL) -> None:
             ({"peak", "train"}, lambda: compute(runtime, options.rounds, "train" in wanted, shapes)),
             ({"evaluation"}, lambda: {"evaluation": evaluation(runtime, options.rounds, shapes)}),
             ({"data"}, lambda: {"data": data(runtime, options, work, shapes)}),
+            ({"memory"}, lambda: {"memory": peak_memories(work, runtime.device, options.workers, shapes)}),
             ({"extraction"}, lambda: {"extraction": extraction_rates(runtime, workers=default_workers())}),
         ]
         results: dict[str, Any] = {"batch": shapes.batch}

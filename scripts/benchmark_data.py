@@ -1,19 +1,15 @@
-"""The benchmark's data: synthetic features at the real shapes, made once, and the ways in which they are read.
+"""The benchmark's data: synthetic features at the real shapes, made once.
 
 `<work>/features-<videos>[-sparse]/` holds the project's layout, packed too, and `public/` the published one in float32.
 Sparse files are holes: they take no room and no time to write, and reading them costs all but the disk.
 """
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary
@@ -21,16 +17,13 @@ from dataset.data import Data, Split
 from dataset.feature_folder import header_bytes
 from dataset.feature_pack import write_pack
 from dataset.features import FOLDERS, PUBLIC_FOLDERS, open_features
-from dataset.loader import WINDOW, Loader, epoch_order
 from nets.config import FeatureSizes
-from scripts.benchmark_measure import Mark, Task, Timing, run_seconds
-from scripts.benchmark_plain import PlainReader
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
 from utils.manifest import claim_manifest
-from utils.runtime import Runtime
 
 SENTENCES = 256
+BLOCK = 4096  # bytes that the smallest file takes
 
 
 class Shapes(NamedTuple):
@@ -59,9 +52,14 @@ class Features(NamedTuple):
         return [f"{n:08d}" for n in range(self.videos)]
 
     @property
+    def questions(self) -> int:
+        """As many for a video as MUSIC-AVQA's training questions: 31,927 for 9,288."""
+        return self.videos * 31_927 // 9_288
+
+    @property
     def video(self) -> np.ndarray:
-        """The video of each question, as many for a video as MUSIC-AVQA's training questions: 31,927 for 9,288."""
-        return np.arange(self.videos * 31_927 // 9_288) % self.videos
+        """The video of each question."""
+        return np.arange(self.questions) % self.videos
 
     def folder(self, kind: str) -> Path:
         """Where the project's layout has a kind."""
@@ -97,18 +95,31 @@ def video_bytes(sizes: FeatureSizes) -> int:
 
 
 def make_features(work: Path, videos: int, sparse: bool, sizes: FeatureSizes) -> Features:
-    """Make the folders, or find them as made before. Raises `UserError` where the disk is too small."""
+    """Make the folders, saying first how large they will be, or find them as made before.
+
+    Raises `UserError` where the disk is too small.
+    """
     features = Features(work / f"features-{videos}{'-sparse' if sparse else ''}", videos, sizes, sparse)
     whole = features.root / "whole.json"
     made_for = {"sizes": sizes._asdict(), "videos": videos}
     if whole.exists() and read_json(whole) == made_for:
         return features
     shutil.rmtree(features.root, ignore_errors=True)
-    a_video = sum(int(np.prod(shape)) * (2 * np.dtype(dtype).itemsize + 4) for shape, dtype in kinds(sizes).values())
     work.mkdir(parents=True, exist_ok=True)
-    needed, free = 0 if sparse else videos * a_video, shutil.disk_usage(work).free
+    stored = videos * video_bytes(sizes)
+    published = videos * sum(4 * int(np.prod(shape)) for shape, _ in kinds(sizes).values())
+    text = 2 * features.questions * BLOCK  # a small file for each question and for its prompt
+    said = (
+        f"features of {videos:,} videos and {features.questions:,} questions in {work}: "
+        f"{stored / 1e9:.1f} GB as files, as much packed, {published / 1e9:.1f} GB in the published layout"
+    )
+    needed, free = text + (0 if sparse else 2 * stored + published), shutil.disk_usage(work).free
     if needed > free:
-        raise UserError(f"{work}: {needed / 1e9:.1f} GB of features do not fit, {free / 1e9:.1f} GB are free; --sparse")
+        raise UserError(
+            f"{said}: {needed / 1e9:.1f} GB do not fit, {free / 1e9:.1f} GB are free; "
+            "take fewer --videos, --sparse, or another disk by --work"
+        )
+    print(f"making {said}{', all holes' if sparse else ''}", flush=True)
     _write(features)
     write_json(whole, made_for)
     return features
@@ -134,7 +145,7 @@ def _write(features: Features) -> None:
     save_npy(text / "features.npy", rows[:, 0])
     write_json(text / "sentences.json", [f"sentence {n}" for n in range(SENTENCES)])
     for kind in ("question", "prompt"):
-        for row in range(len(features.video)):
+        for row in range(features.questions):
             save_npy(features.public_folder(kind) / f"{row}.npy", rows[row % SENTENCES])
     _pack(features)
 
@@ -171,101 +182,9 @@ def _segments_tokens(features: Features) -> tuple[int, int]:
 def open_data(features: Features, layout: str) -> Data:
     """The data as training opens them; nothing is read but the index."""
     store = open_features(features.root, layout, kinds(features.sizes), *_segments_tokens(features))
-    rows = np.arange(len(features.video))
+    rows = np.arange(features.questions)
     sentence = rows % SENTENCES
     text = store.read_text(rows, *([[f"sentence {n}" for n in range(SENTENCES)]] * 2)).bank
     vocabulary = AnswerVocabulary(MUSIC_AVQA_ANSWERS)
     split = Split(pd.DataFrame(index=rows), features.video, sentence, sentence, rows % len(vocabulary), None)
     return Data({"train": split}, vocabulary, store, features.names, text, [])
-
-
-def windows(features: Features, batch: int, seed: int) -> list[np.ndarray]:
-    """Rows of the whole batches of an epoch in the order that training from disk takes."""
-    order = epoch_order(features.video, batch, seed, 0, WINDOW)
-    return order[: len(features.video) // batch]
-
-
-def scattered(features: Features, batch: int, seed: int) -> list[np.ndarray]:
-    """Rows of whole batches, each about another video: what a shuffle asks of more videos than memory holds."""
-    return epoch_order(np.arange(features.videos), batch, seed, 0)[: features.videos // batch]
-
-
-def ours(loader: Loader, batches: list[np.ndarray]) -> Task:
-    """A pass of the project's loader."""
-
-    def run(mark: Mark) -> None:
-        for _ in loader.batches(loader.data.splits["train"], batches):
-            pass
-
-    return run
-
-
-def plain(features: Features, device: torch.device, workers: int, batches: list[np.ndarray]) -> Task:
-    """A pass of six `np.load`s a question, stacked by torch's DataLoader."""
-    video_of = [features.names[video] for video in features.video]
-    reader = PlainReader(features.root / "public", video_of, features.sizes.tokens)
-
-    def run(mark: Mark) -> None:
-        for batch in DataLoader(reader, batch_sampler=batches, num_workers=workers):
-            for held in batch.values():
-                held.to(device)
-
-    return run
-
-
-def read_rates(
-    features: Features, batch: int, device: torch.device, workers: int, rounds: int
-) -> dict[str, dict[str, Any]]:
-    """Questions a second of each way of reading, "<way>, from disk" and "<way>, cached".
-
-    From disk means that the system's cache held nothing of the files; cached, that a pass has just read them. A shuffle
-    over all of MUSIC-AVQA finds no video in the cache, so "plain" and "files" read each video once, and "packed" takes
-    the order of training from disk. Cached, the orders are the same.
-    """
-    layouts = {"plain": "public", "files": "files", "packed": "packed"}
-    timings = {f"{way}, {place}": Timing() for way in layouts for place in ("from disk", "cached")}
-    passes = {}
-    for seed in tqdm(range(rounds), "reading", leave=False, delay=1):
-        for way, layout in layouts.items():
-            once, all_asked = scattered(features, batch, seed), windows(features, batch, seed)
-            passes |= {f"{way}, from disk": all_asked if way == "packed" else once, f"{way}, cached": once}
-            forget(files_of(features, layout))
-            for place in ("from disk", "cached"):
-                batches = passes[f"{way}, {place}"]
-                if way == "plain":
-                    task = plain(features, device, workers, batches)
-                else:
-                    task = ours(Loader(open_data(features, layout), Runtime(device), "disk", workers), batches)
-                timings[f"{way}, {place}"].seconds.append(run_seconds(task, device)[0])
-
-    first = [features.public_folder(kind) / f"{features.names[0]}.npy" for kind in ("audio", "audio", "frame", "token")]
-    first += [features.public_folder(kind) / "0.npy" for kind in ("question", "prompt")]
-    of_video = {way: video_bytes(features.sizes) for way in layouts}
-    of_video["plain"] = sum(file.stat().st_size for file in first)
-    rates = {}
-    for name, timing in timings.items():
-        questions = sum(map(len, passes[name]))
-        videos = len(np.unique(features.video[np.concatenate(passes[name])]))
-        rates[name] = {"questions_per_second": questions / timing.best}
-        rates[name] |= {f"{key}_questions_per_second": questions / timing.summary()[key] for key in ("median", "worst")}
-        rates[name]["bytes_per_question"] = of_video[name.split(",")[0]] * videos / questions
-    return rates
-
-
-def forget(files: Iterable[Path]) -> None:
-    """Drop files from the system's cache, so that they come from the disk the next time."""
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # only what the disk has can be dropped
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
-
-
-def files_of(features: Features, layout: str) -> Iterator[Path]:
-    """The files that a layout reads."""
-    if layout == "public":
-        return (features.root / "public").rglob("*.npy")
-    pattern = "packed/*.npy" if layout == "packed" else "*.npy"
-    return (file for kind in kinds(features.sizes) for file in features.folder(kind).glob(pattern))

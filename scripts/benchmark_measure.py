@@ -4,6 +4,7 @@ Other programs use a machine too. Every task is therefore run once a round, so t
 is the best of the rounds, with the median and the worst beside it.
 """
 
+import collections
 import contextlib
 import itertools
 import statistics
@@ -24,6 +25,7 @@ Task = Callable[[Mark], object]
 
 SAMPLE_SECONDS = 0.05  # a task that is shorter is run several times in a row
 MOST_RUNS = 50
+OWN_PRODUCTS = 16
 PEAK_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (2048, 4096, 8192)}
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**30}
 
@@ -45,12 +47,20 @@ class Timing:
         """Of the rounds."""
         return min(self.seconds)
 
+    @property
+    def rate(self) -> float:
+        """FLOP/s of the best."""
+        return self.flops / self.best
+
+    def spread(self) -> dict[str, float]:
+        """Best, median and worst."""
+        return {"seconds": self.best, "median": statistics.median(self.seconds), "worst": max(self.seconds)}
+
     def summary(self, peak: float | None = None) -> dict[str, Any]:
         """Best, median and worst, the best of each part, and the work done; its share of `peak` FLOP/s, if given."""
-        made = {"seconds": self.best, "median": statistics.median(self.seconds), "worst": max(self.seconds)}
-        made |= {"parts": {name: min(seconds) for name, seconds in self.parts.items()}}
+        made = self.spread() | {"parts": {name: min(seconds) for name, seconds in self.parts.items()}}
         made |= {"flops": self.flops, "bytes": self.bytes}
-        return made | ({"share_of_peak": self.flops / self.best / peak} if peak else {})
+        return made | ({"share_of_peak": self.rate / peak} if peak else {})
 
 
 def interleaved(tasks: dict[str, Task], device: torch.device, rounds: int) -> dict[str, Timing]:
@@ -126,34 +136,49 @@ def matrix_products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def peak_tasks(device: torch.device, precisions: list[str]) -> dict[str, Task]:
-    """Square matrix products, "peak <precision> <size>", and the copy of a large array, "copy"."""
+class Product:
+    """A matrix product as a task, into memory that is there already."""
 
-    def product(n: int, precision: str) -> Task:
+    def __init__(self, operator: Callable, operands: list[Tensor], precision: str):
+        self.operator, self.operands, self.precision = operator, operands, precision
+        self.out = operator(*operands)
+
+    def __call__(self, mark: Mark) -> None:
+        """Multiply."""
+        with matrix_products(self.precision):
+            self.operator(*self.operands, out=self.out)
+
+
+def square_products(device: torch.device, precisions: Iterable[str]) -> dict[str, Product]:
+    """Products of square matrices, by "<precision>, <n> x <n> @ <n> x <n>"."""
+    made = {}
+    for precision, n in itertools.product(precisions, PEAK_SIZES[device.type]):
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-        out = torch.empty_like(a)
+        operands = list(torch.randn(2, n, n, device=device, dtype=dtype))
+        made[f"{precision}, {n} x {n} @ {n} x {n}"] = Product(_aten.mm, operands, precision)
+    return made
 
-        def run(mark: Mark) -> None:
-            with matrix_products(precision):
-                torch.mm(a, b, out=out)
 
-        return run
+def own_products(run: Task, device: torch.device, precision: str) -> dict[str, Product]:
+    """The matrix products that take most of a task's FLOPs, in their own shapes and layouts, each alone."""
+    with matrix_products(precision), Counter() as counted:
+        run(lambda part: None)
+    made = {}
+    for n, ((operator, like), _) in enumerate(counted.products.most_common(OWN_PRODUCTS), start=1):
+        operands = [
+            torch.randn(storage, device=device).to(dtype).as_strided(shape, stride)
+            for shape, stride, storage, dtype in like
+        ]
+        shapes = " @ ".join(" x ".join(map(str, x.shape)) for x in operands[-2:])  # addmm's first is the bias
+        made[f"{precision}, {shapes}, product {n} of the step"] = Product(operator, operands, precision)
+    return made
 
+
+def copying(device: torch.device) -> Task:
+    """The copy of a large array."""
     source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
-    tasks = {f"peak {p} {n}": product(n, p) for p in precisions for n in PEAK_SIZES[device.type]}
-    return tasks | {"copy": lambda mark: target.copy_(source)}
-
-
-def peaks(timings: dict[str, Timing], device: torch.device) -> dict[str, float]:
-    """FLOP/s of the fastest product by precision, and bytes/s of the copy, read and written, as "copy"."""
-    best: dict[str, float] = {}
-    for name, timing in timings.items():
-        if name.startswith("peak "):
-            _, precision, n = name.split()
-            best[precision] = max(best.get(precision, 0.0), 2 * int(n) ** 3 / timing.best)
-    return best | {"copy": 2 * COPY_BYTES[device.type] / timings["copy"].best}
+    return lambda mark: target.copy_(source)
 
 
 class Counter(TorchDispatchMode):
@@ -166,12 +191,16 @@ class Counter(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.flops = self.bytes = 0
+        self.products: collections.Counter = collections.Counter()  # FLOPs by operator and operands' layouts
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         if func.overloadpacket in flop_registry:
-            self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            flops = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            self.flops += flops
+            if func.overloadpacket in _PRODUCTS:
+                self.products[func.overloadpacket, tuple(map(_layout, args))] += flops
         if func.overloadpacket in _PICKS:  # reads what it writes, wherever in the source that lies
             self.bytes += 2 * _bytes(out)
         elif not func.is_view and func.overloadpacket not in _NO_DATA:
@@ -181,7 +210,14 @@ class Counter(TorchDispatchMode):
 
 _aten = torch.ops.aten
 _NO_DATA = {_aten._unsafe_view, _aten.empty, _aten.empty_like, _aten.empty_strided, _aten.new_empty}
+_PRODUCTS = {_aten.mm, _aten.addmm, _aten.bmm}
 _PICKS = {_aten.index, _aten.gather, _aten.index_select, _aten.embedding}
+
+
+def _layout(x: Tensor) -> tuple:
+    """Shape, stride, the elements that these span, and dtype."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return tuple(x.shape), x.stride(), span, x.dtype
 
 
 def _bytes(values: Any) -> int:

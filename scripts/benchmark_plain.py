@@ -1,4 +1,5 @@
-"""What the benchmark compares with: the network and its reading of features, written plainly as in published code.
+"""What the benchmark compares with: the network and its reading of features, written plainly as in published code,
+and an attention layer by torch's fused operator.
 
 The network is that of the paper's section 3, with `nn.MultiheadAttention` throughout. The tokens of all T segments are
 projected before those of the selected ones are picked, in one of two ways: segment by segment in Python loops, or by
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dataset.features import PUBLIC_FOLDERS
+from nets.layers import SingleHeadAttention
 from nets.tspm import Perception
 
 Select = Callable[[Tensor, Tensor], Tensor]
@@ -154,6 +156,25 @@ class PlainTSPM(nn.Module):
         ]
         fused = self.av_fusion_fc(torch.cat(streams, dim=-1).tanh())
         return Perception(self.answer_pred_fc((fused * question).tanh()), selected=index)
+
+
+class FusedAttention(SingleHeadAttention):
+    """The same function with torch's fused operator at its heart.
+
+    That does not tell the sum of the weights, which dropout makes other than 1, so the values are projected before it
+    and not after: as many rows here, where there are as many keys as queries.
+    """
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Query (N, Q, D) attends to keys (N, L, D)."""
+        wq, wk, wv = self.in_proj_weight.chunk(3)
+        bq, _, bv = self.in_proj_bias.chunk(3)
+        wo, bo = self.out_proj.weight, self.out_proj.bias
+
+        probe = F.linear(query, wk.T @ wq, wk.T @ bq)[:, None]  # (N, 1, Q, D): fused only where heads are told
+        values = F.linear(keys, wo @ wv, wo @ bv)[:, None]
+        dropout = self.dropout.rate if self.training else 0.0
+        return F.scaled_dot_product_attention(probe, keys[:, None], values, dropout_p=dropout)[:, 0] + bo
 
 
 class PlainReader(Dataset):

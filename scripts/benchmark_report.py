@@ -1,18 +1,10 @@
-"""The benchmark's figures as text, as hours and bytes at scale, and as a picture."""
+"""The benchmark's figures as text, and as hours and bytes at scale."""
 
-import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from dataset.loader import SPARE
 from scripts.benchmark_data import FULL, video_bytes
-from utils.files import write_bytes
-from utils.plots import BLUE, LIGHT_GREY, VERMILION
 
 NONE = "not measured"
 EPOCHS = 30
@@ -69,7 +61,7 @@ def _training(dataset: Dataset, results: Results) -> Results:
     if row["residency"] == "disk":
         if "data" not in results or results["data"]["sparse"]:
             return row
-        found = results["data"]["rates"]["packed, from disk"]
+        found = results["data"]["rates"]["packed, from disk, in windows"]
         read = found["questions_per_second"] * found["bytes_per_question"] / a_video  # videos a second
         learn = min(step, read * max(1, dataset.train / dataset.videos))  # training reads a video once an epoch
         check = min(answer, read)
@@ -79,16 +71,17 @@ def _training(dataset: Dataset, results: Results) -> Results:
 
 
 def fastest(measured: Results, kind: str = "") -> Results:
-    """Ours in the fastest precision, at the shapes of MUSIC-AVQA or, if `kind` says so, of AVQA."""
+    """Ours in the fastest precision, as it is by default: not compiled. At the shapes of MUSIC-AVQA, or `kind` AVQA."""
     ours = [name for name in measured if name.startswith("ours") and name.endswith("AVQA") == bool(kind)]
+    ours = [name for name in ours if not name.endswith("compiled")]
     return min((measured[name] for name in ours), key=lambda found: found["seconds"])
 
 
 def _residency(needed: int, machine: Results) -> str:
-    """Where so many bytes of features stay between batches, if nothing else takes memory."""
-    if needed <= SPARE * machine["device_memory"]:
+    """Where the loader would keep so many bytes of features, with as much memory free as there was."""
+    if needed <= SPARE * machine["available_device_memory"]:
         return "memory" if machine["type"] == "cpu" else "device"
-    return "memory" if needed <= SPARE * machine["memory"] else "disk"
+    return "memory" if needed <= SPARE * machine["available_memory"] else "disk"
 
 
 def tables(results: Results) -> str:
@@ -96,10 +89,14 @@ def tables(results: Results) -> str:
     parts = {
         "machine": _machine_lines,
         "peak": _peak_lines,
+        "fastest": _fastest_lines,
         "train": _train_lines,
+        "compile": _compile_lines,
         "stages": _stage_lines,
+        "attention": _attention_lines,
         "evaluation": _evaluation_lines,
         "data": _data_lines,
+        "memory": _memory_lines,
         "extraction": _extraction_lines,
         "scale": _scale_lines,
     }
@@ -107,7 +104,7 @@ def tables(results: Results) -> str:
 
 
 def _machine_lines(machine: Results) -> Iterator[str]:
-    memory = f"{machine['memory'] / 1e9:.0f} GB of memory"
+    memory = f"{machine['memory'] / 1e9:.0f} GB of memory, {machine['available_memory'] / 1e9:.0f} GB of it free"
     yield f"{machine['device']}, {machine['threads']} threads on {machine['cores']} cores, {memory}"
     yield f"torch {machine['torch']}; {machine['load']:.1f} processes were running on average when this began"
 
@@ -117,6 +114,11 @@ def _peak_lines(peak: Results) -> Iterator[str]:
     for name, value in peak.items():
         what, unit = ("copying memory", "GB/s") if name == "copy" else (f"{name} matrix products", "GFLOP/s")
         yield f"{what:<28}{value / 1e9:10.1f} {unit}"
+
+
+def _fastest_lines(fastest: Results) -> Iterator[str]:
+    for precision, name in fastest.items():
+        yield f"the fastest of {precision}: {name.removeprefix(f'{precision}, ')}"
 
 
 def _evaluation_lines(evaluation: Results) -> Iterator[str]:
@@ -134,9 +136,10 @@ def _extraction_lines(rates: Results) -> Iterator[str]:
 
 def _train_lines(steps: Results) -> Iterator[str]:
     parts = ("forward", "backward", "optimizer")
-    yield f"\n{'training step':<28}{_heads(*WORK, *parts)}"
+    yield f"\n{'training step':<28}{'questions/s':>12}{_heads(*WORK, *parts)}"
     for name, found in steps.items():
-        yield f"{name:<28}{_work(found)}" + "".join(f"{found['parts'][part]:10.4f}" for part in parts)
+        in_parts = "".join(f"{found['parts'][part]:10.4f}" for part in parts)
+        yield f"{name:<28}{found['questions_per_second']:12.1f}{_work(found)}{in_parts}"
     ours = steps["ours, fp32"]
     for name, found in steps.items():
         if name.startswith("plain"):
@@ -148,11 +151,25 @@ def _train_lines(steps: Results) -> Iterator[str]:
             yield f"{name}: {found['kernels']:.0f} kernels keep the GPU busy for {busy}"
 
 
+def _compile_lines(compiling: Results) -> Iterator[str]:
+    if "seconds" in compiling:
+        yield f"compiling takes {compiling['seconds']:.0f} s, the first step with it"
+    else:
+        yield f"compiled: {NONE}, {compiling['not_measured']}"
+
+
 def _stage_lines(stages: Results) -> Iterator[str]:
     yield f"\n{'by stage*':<28}{_heads(*WORK, 'FLOP/byte')}"
     for name, found in stages.items():
         yield f"{name.removeprefix('stage '):<28}{_work(found)}{found['flops'] / found['bytes']:10.1f}"
     yield "* each forward and backward by itself; dropout is a part of context, spatial and grounding"
+
+
+def _attention_lines(attention: Results) -> Iterator[str]:
+    yield f"\n{'attention of context*':<40}{_heads('seconds', 'median', 'worst')}"
+    for name, found in attention.items():
+        yield f"{name.removeprefix('attention '):<40}" + _spread(found)
+    yield "* its self-attention with either at its heart, in training, forward and backward"
 
 
 WORK = ("seconds", "median", "worst", "GFLOP", "GB", "of peak")
@@ -162,31 +179,52 @@ def _heads(*names: str) -> str:
     return "".join(f"{name:>10}" for name in names)
 
 
+def _spread(found: Results) -> str:
+    return "".join(f"{found[key]:10.4f}" for key in ("seconds", "median", "worst"))
+
+
 def _work(found: Results) -> str:
-    seconds = "".join(f"{found[key]:10.4f}" for key in ("seconds", "median", "worst"))
-    return f"{seconds}{found['flops'] / 1e9:10.1f}{found['bytes'] / 1e9:10.2f}{found['share_of_peak']:10.1%}"
+    return f"{_spread(found)}{found['flops'] / 1e9:10.1f}{found['bytes'] / 1e9:10.2f}{found['share_of_peak']:10.1%}"
+
+
+COMPARED = (  # packed and plain: as each is used, then in the same order
+    ("from disk, in windows", "from disk, shuffled"),
+    ("from disk, in windows", "from disk, in windows"),
+    ("from disk, shuffled", "from disk, shuffled"),
+    ("cached", "cached"),
+)
 
 
 def _data_lines(data: Results) -> Iterator[str]:
     where = "holes, so nothing came from a disk" if data["sparse"] else f"{data['bytes_on_disk'] / 1e9:.1f} GB on disk"
-    about = (
-        f"{data['videos']} videos, {data['bytes_of_files'] / 1e9:.1f} GB of files, {where}; {data['workers']} workers"
-    )
-    yield f"\nreading alone: {about}"
-    yield f"{'':<28}{'questions/s':>12}{'median':>10}{'worst':>10}{'MB each':>10}{'MB/s':>10}"
+    size = f"{data['bytes_of_files'] / 1e9:.1f} GB of files, {where}"
+    yield f"\n{data['videos']:,} videos, {data['questions']:,} questions, {size}; {data['workers']} workers"
+    yield f"{'reading alone*':<32}{'questions/s':>12}{_heads('median', 'worst', 'videos', 'MB', 'MB/s')}"
     for name, found in data["rates"].items():
-        spread = "".join(f"{found[f'{key}_questions_per_second']:10.1f}" for key in ("median", "worst"))
-        each = found["bytes_per_question"] / 1e6
-        rate = found["questions_per_second"]
-        yield f"{name:<28}{rate:12.1f}{spread}{each:10.2f}{rate * each:10.0f}"
-    for place in ("from disk", "cached"):
-        plain, packed = (data["rates"][f"{way}, {place}"]["questions_per_second"] for way in ("plain", "packed"))
-        yield f"packed is {packed / plain:.1f} times as fast as plain, {place}"
-    for name, found in data["fed_step_seconds"].items():
-        spread = f"median {found['median']:.4f}, worst {found['worst']:.4f}"
-        yield f"training step fed from {name:<8} {found['seconds']:.4f} s ({spread})"
-    for name, why in data.get("does_not_fit", {}).items():
-        yield f"training step fed from {name}: {NONE}, {why}"
+        rate, median, worst = (found[f"{key}questions_per_second"] for key in ("", "median_", "worst_"))
+        videos, size = found["videos_per_question"], found["bytes_per_question"] / 1e6
+        yield f"{name:<32}{rate:12.1f}{median:10.1f}{worst:10.1f}{videos:10.2f}{size:10.2f}{rate * size:10.0f}"
+    yield "* videos and MB: of a question, each video read once"
+    for packed, plain in COMPARED:
+        ours, theirs = data["rates"][f"packed, {packed}"], data["rates"][f"plain, {plain}"]
+        best, median = (ours[key] / theirs[key] for key in ("questions_per_second", "median_questions_per_second"))
+        yield f"packed, {packed}, is {best:.1f} times as fast as plain, {plain} (by medians {median:.1f})"
+    heads = _heads("seconds", "median", "worst", "waiting", "of it", "at worst", "first")
+    yield f"\n{'training step fed from*':<28}{heads}  order"
+    for name, found in data["fed"].items():
+        if "does_not_fit" in found:
+            yield f"{name:<28}{NONE}, {found['does_not_fit']}"
+        else:
+            waiting = "".join(f"{found[key]:10.2%}" for key in ("waiting_share", "worst_waiting_share"))
+            waiting = f"{found['waiting_seconds']:10.5f}{waiting}{found['first_batch_seconds']:10.3f}"
+            yield f"{name:<28}{_spread(found)}{waiting}  {found['order']}"
+    yield "* waiting for the batch is a part of the step; for the first one, before anything was read ahead, it is not"
+
+
+def _memory_lines(memory: Results) -> Iterator[str]:
+    yield f"\nmost GB held, training with {memory['feature_bytes'] / 1e9:.2f} GB of features kept in"
+    for place, peaks in memory["peak_gb"].items():
+        yield f"{place:<28}" + ", ".join(f"{where} {peak:.2f}" for where, peak in peaks.items())
 
 
 def _scale_lines(rows: list[Results]) -> Iterator[str]:
@@ -202,71 +240,3 @@ def _hours(hours: float | str, bound: str) -> str:
     if hours == NONE:
         return NONE
     return f"{hours * 60:.0f} min, {bound}" if hours < 2 else f"{hours:,.0f} h, {bound}"
-
-
-def roofline(results: Results, path: str | Path) -> None:
-    """Draw FLOP/s against FLOPs per byte touched, of the whole steps and of the stages of ours, to a PNG file.
-
-    The bytes are those of all operands, so a point may lie above the slope: its operands were still in cache.
-    Raises `UserError` if the file cannot be written.
-    """
-    stages = {name.removeprefix("stage "): found for name, found in results["stages"].items() if found["flops"]}
-    steps = {name: found for name, found in results["train"].items() if not name.endswith("AVQA")}
-    peak, copy = results["peak"][results["staged"].split(", ")[1]], results["peak"]["copy"]
-    points = sorted([*stages.items(), *steps.items()], key=lambda point: -_rate(point[1]))
-    x = [found["flops"] / found["bytes"] for _, found in points]
-
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.add_subplot(xscale="log", yscale="log")
-    low, high = min(*x, peak / copy) / 1.5, max(*x, peak / copy) * 1.5
-    bottom, top = min(_rate(found) for _, found in points) / 1.5e9, max(peak, _rate(points[0][1])) * 1.4e-9
-    reach = np.geomspace(low, high, 200)
-    axes.plot(reach, np.minimum(peak, copy * reach) / 1e9, color="black", linewidth=1.2)
-    axes.text(low * 1.1, peak / 1e9 * 1.03, f"matrix products: {peak / 1e9:,.0f} GFLOP/s", fontsize=9, va="bottom")
-    slope = peak / copy / 2.5
-    axes.text(slope * 1.15, copy * slope / 1e9, f"copying memory: {copy / 1e9:,.0f} GB/s", fontsize=9, va="top")
-
-    whole = results["train"][results["staged"]]["seconds"]
-    own = [np.log(_rate(found) / 1e9 / bottom) / np.log(top / bottom) for _, found in points]
-    for (name, found), at, height in zip(points, x, _apart(own, 0.06), strict=True):
-        colour = BLUE if name in stages else VERMILION
-        area = 20 + 600 * found["seconds"] / whole if name in stages else 60
-        axes.scatter(at, _rate(found) / 1e9, area, color=colour, marker="o" if name in stages else "D", alpha=0.7)
-        axes.annotate(
-            f"{name}, {_duration(found['seconds'])}", (at, _rate(found) / 1e9), (1.04, height), fontsize=9,
-            textcoords="axes fraction", va="center", color=colour, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (0, 0.5)},
-        )  # fmt: skip
-    axes.set(xlim=(low, high), ylim=(bottom, top), xlabel="FLOPs per byte touched", ylabel="GFLOP/s attained")
-    axes.set_title(
-        f"training step of {results['batch']}: whole (diamonds), and {results['staged']} by stage", fontsize=10
-    )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    axes.grid(color=LIGHT_GREY)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write_bytes(path, buffer.getvalue())
-
-
-def _apart(heights: list[float], gap: float) -> list[float]:
-    """Descending heights in [0, 1], moved until neighbours are a gap apart."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(min(height, moved[-1] - gap) if moved else min(height, 1.0))
-    for i in reversed(range(len(moved))):
-        moved[i] = max(moved[i], moved[i + 1] + gap if i + 1 < len(moved) else 0.0)
-    return moved
-
-
-def _rate(found: Results) -> float:
-    """FLOP/s."""
-    return found["flops"] / found["seconds"]
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"

@@ -1,21 +1,21 @@
-"""The benchmark's training steps: ours, the plain ones beside it, and ours stage by stage."""
+"""The benchmark's training steps: ours, compiled too, the plain ones beside it, and ours stage by stage."""
 
-from functools import partial
+from time import perf_counter
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dataset.loader import Batch, Loader
+from dataset.loader import Batch
 from nets.config import ModelConfig
-from nets.layers import Dropout
+from nets.layers import Dropout, SingleHeadAttention
 from nets.tspm import build_model
 from scripts.benchmark_data import Shapes
-from scripts.benchmark_measure import Mark, Task, alone, in_turn, matrix_products
-from scripts.benchmark_plain import PlainTSPM, copy_segments, gather_segments
+from scripts.benchmark_measure import Mark, Task, alone, in_turn, matrix_products, synchronize
+from scripts.benchmark_plain import FusedAttention, PlainTSPM, copy_segments, gather_segments
 from utils.evaluation import predict
-from utils.runtime import Runtime, autocast, seed
+from utils.runtime import Runtime, autocast, compiled, seed
 
 ANSWERS = 42
 EVALUATED = 4  # batches of a round of evaluation
@@ -33,7 +33,7 @@ class Step:
         self.model, self.device, self.precision = model.to(device), device, precision
         self.inputs = {name: x.to(device) for name, x in inputs.items()}
         self.answer = torch.arange(len(inputs["question"]), device=device) % ANSWERS
-        self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+        self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
 
     def forward(self) -> Tensor:
         """The loss."""
@@ -72,11 +72,32 @@ def plain_inputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return videos | {kind: inputs["text"][inputs[kind]] for kind in ("question", "prompt")}
 
 
-def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10) -> Step:
-    """A step of ours."""
+def our_model(shapes: Shapes, top_k: int = 10) -> nn.Module:
+    """Ours, with random weights."""
     seed(0)
     config = ModelConfig(hidden=shapes.hidden, top_k=top_k, tokens=shapes.features.tokens)
-    return Step(build_model(config, shapes.features, ANSWERS), make_inputs(shapes), device, precision)
+    return build_model(config, shapes.features, ANSWERS)
+
+
+def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10) -> Step:
+    """A step of ours."""
+    return Step(our_model(shapes, top_k), make_inputs(shapes), device, precision)
+
+
+def compiled_step(device: torch.device, precision: str, shapes: Shapes) -> tuple[Step, float]:
+    """A step of ours that is compiled, and the seconds of its first run, which compiles it.
+
+    Raises `UserError` where the machine lacks the compiler.
+    """
+    from torch._inductor.utils import fresh_cache  # seconds and memory, which the other steps should not pay
+
+    step = our_step(device, precision, shapes)
+    step.model = compiled(step.model, "default", device, [])
+    with fresh_cache():  # else what an earlier run has compiled is only looked up
+        started = perf_counter()
+        step(lambda part: None)
+        synchronize(device)
+    return step, perf_counter() - started
 
 
 def our_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
@@ -104,11 +125,27 @@ def stages(step: Step) -> dict[str, Task]:
     dropouts = {name: module for name, module in step.model.named_modules() if isinstance(module, Dropout)}
     parts["dropout"] = in_turn(alone(dropouts, step.forward).values())
 
-    def in_precision(task: Task, mark: Mark) -> None:
+    return {f"stage {name}": _in_precision(step, task) for name, task in parts.items()}
+
+
+def attentions(step: Step, shapes: Shapes) -> dict[str, Task]:
+    """The self-attention of the audio-visual layer, in training, with two ways to its heart; forward and backward."""
+    streams = (2 * shapes.batch, shapes.features.segments, shapes.hidden)  # both in one pass
+    x = torch.randn(streams, device=step.device, requires_grad=True)
+    kinds = {"two products and softmax": SingleHeadAttention, "scaled_dot_product_attention": FusedAttention}
+    layers = {name: kind(shapes.hidden, 0.1).to(step.device) for name, kind in kinds.items()}
+    tasks = alone(layers, lambda: [layer(x, x) for layer in layers.values()])
+    return {f"attention {name}": _in_precision(step, task) for name, task in tasks.items()}
+
+
+def _in_precision(step: Step, task: Task) -> Task:
+    """A task that computes as precisely as the step."""
+
+    def run(mark: Mark) -> None:
         with matrix_products(step.precision), autocast(step.device, step.precision):
             task(mark)
 
-    return {f"stage {name}": partial(in_precision, task) for name, task in parts.items()}
+    return run
 
 
 def evaluation(step: Step, runtime: Runtime) -> Task:
@@ -119,16 +156,5 @@ def evaluation(step: Step, runtime: Runtime) -> Task:
     def run(mark: Mark) -> None:
         with matrix_products(step.precision):
             predict(step.model, made, batch * EVALUATED, step.precision, runtime)
-
-    return run
-
-
-def fed(step: Step, loader: Loader, batches: list[np.ndarray]) -> Task:
-    """Training steps on batches as they come from a loader."""
-
-    def run(mark: Mark) -> None:
-        for batch in loader.batches(loader.data.splits["train"], batches):
-            step.inputs, step.answer = batch.inputs, batch.answer
-            step(lambda part: None)
 
     return run

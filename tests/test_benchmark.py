@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,26 +13,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.features import open_features
 from nets.config import FeatureSizes
-from scripts import benchmark, benchmark_measure
-from scripts.benchmark_data import (
-    FULL,
-    Features,
-    Shapes,
-    forget,
-    kinds,
-    make_features,
-    open_data,
-    read_rates,
-    scattered,
-    video_bytes,
-    windows,
-)
-from scripts.benchmark_measure import Counter, alone, interleaved, on_device
-from scripts.benchmark_plain import PlainReader, copy_segments, gather_segments
+from nets.layers import SingleHeadAttention
+from scripts import benchmark, benchmark_measure, benchmark_reading, benchmark_train
+from scripts.benchmark_data import FULL, Features, Shapes, kinds, make_features, open_data, video_bytes
+from scripts.benchmark_measure import Counter, Timing, alone, interleaved, on_device, own_products, run_seconds
+from scripts.benchmark_memory import peak_memories
+from scripts.benchmark_plain import FusedAttention, PlainReader, copy_segments, gather_segments
+from scripts.benchmark_reading import fed, fed_steps, forget, read_rates, scattered, windows
 from scripts.benchmark_report import NONE, scale
-from scripts.benchmark_train import make_inputs, our_step, plain_steps
+from scripts.benchmark_train import compiled_step, make_inputs, our_step, plain_steps
 from scripts.convert_public import convert
 from utils.errors import UserError
+from utils.runtime import Runtime
 
 SMALL = Shapes(FeatureSizes(segments=12, audio=8, frame=10, tokens=4, token=14, text=10), hidden=16, batch=8)
 CPU = torch.device("cpu")
@@ -73,6 +66,20 @@ def test_ours_and_both_plain_networks_learn_the_same(ours_and_plain):
         torch.testing.assert_close(gradient, gradients[0], atol=1e-6, rtol=1e-4)
 
 
+def test_fused_attention_is_the_same_function():
+    ours, fused = (kind(16, 0.1).eval() for kind in (SingleHeadAttention, FusedAttention))
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter)
+    fused.load_state_dict(ours.state_dict())
+    x, y = torch.randn(2, 3, 5, 16)
+    made = [attention(x, y) for attention in (ours, fused)]
+    torch.testing.assert_close(made[1], made[0], atol=1e-4, rtol=1e-4)
+    for attended in made:
+        attended.square().sum().backward()
+    for name, parameter in fused.named_parameters():
+        torch.testing.assert_close(parameter.grad, ours.get_parameter(name).grad, atol=1e-2, rtol=1e-3)
+
+
 def test_segments_are_copied_and_gathered_alike():
     x, index = torch.randn(3, 5, 2, 4), torch.tensor([[0, 4], [1, 2], [2, 3]])
     picked = torch.stack([x[row, index[row]] for row in range(3)])
@@ -106,6 +113,19 @@ def test_bytes_are_those_of_operands_and_results():
         with Counter() as counted:
             run()
         assert counted.bytes == 4 * numbers
+
+
+def test_the_products_of_a_run_are_repeated_in_their_layouts():
+    a, b, bias = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5)
+    made = own_products(lambda mark: (a @ b.T, a @ b.T, F.linear(a[:2], b, bias)), CPU, "fp32")
+    assert list(made) == ["fp32, 3 x 4 @ 4 x 5, product 1 of the step", "fp32, 2 x 4 @ 4 x 5, product 2 of the step"]
+    first, second = made.values()
+    assert [(x.shape, x.stride()) for x in first.operands] == [((3, 4), (4, 1)), ((4, 5), (1, 4))]
+    assert [x.shape for x in second.operands] == [(5,), (2, 4), (4, 5)]
+    for product, flops in ((first, 2 * 3 * 4 * 5), (second, 2 * 2 * 4 * 5)):
+        with Counter() as counted:
+            product(lambda part: None)
+        assert counted.flops == flops
 
 
 def test_every_module_is_run_alone_as_often_as_it_is_called():
@@ -194,8 +214,19 @@ def test_features_are_made_once_and_anew_for_other_sizes(tmp_path):
 
 
 def test_features_that_do_not_fit_the_disk_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"GB are free; --sparse"):
+    with pytest.raises(UserError, match=r"GB are free; take fewer --videos, --sparse, or another disk by --work"):
         make_features(tmp_path, 10**9, False, SMALL.features)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_size_of_the_features_is_said_before_they_are_made(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("scripts.benchmark_data._write", lambda features: features.root.mkdir())
+    make_features(tmp_path, 9_288, True, FULL.features)
+    said = capsys.readouterr().out
+    assert "9,288 videos and 31,927 questions" in said
+    assert "17.1 GB as files, as much packed, 34.0 GB in the published layout, all holes" in said
+    make_features(tmp_path, 9_288, True, FULL.features)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_pass_holds_whole_batches():
@@ -212,19 +243,90 @@ def test_a_pass_holds_whole_batches():
 def test_every_way_of_reading_is_measured(tmp_path):
     features = make_features(tmp_path, 16, False, SMALL.features)
     rates = read_rates(features, 8, CPU, workers=1, rounds=1)
-    assert set(rates) == {
-        f"{way}, {place}" for way in ("plain", "files", "packed") for place in ("from disk", "cached")
-    }
+    places = ("from disk, in windows", "from disk, shuffled", "cached")
+    assert set(rates) == {f"{way}, {place}" for way in ("plain", "files", "packed") for place in places}
     assert all(found["questions_per_second"] > 0 for found in rates.values())
     # Audio (12, 8) twice, frames (12, 10), tokens (12, 4, 14) and two sentences of 10 numbers, and six headers.
     assert rates["plain, cached"]["bytes_per_question"] == 4 * (2 * 96 + 120 + 672 + 20) + 6 * 128
     assert rates["packed, cached"]["bytes_per_question"] == 4 * 96 + 2 * (120 + 672)
-    # 48 of the 54 questions (whole batches) about 16 videos.
-    assert rates["packed, from disk"]["bytes_per_question"] == pytest.approx((4 * 96 + 2 * (120 + 672)) * 16 / 48)
+    # In windows, 48 of the 54 questions (whole batches) about 16 videos.
+    touched = {name: found["videos_per_question"] for name, found in rates.items()}
+    assert touched == {name: pytest.approx(16 / 48 if "windows" in name else 1) for name in rates}
+    in_windows = rates["packed, from disk, in windows"]
+    assert in_windows["bytes_per_question"] == pytest.approx((4 * 96 + 2 * (120 + 672)) * 16 / 48)
+    assert (in_windows["order"], rates["plain, cached"]["order"]) == ("in windows of 512 videos", "shuffled")
+
+
+def test_nothing_is_mapped_that_is_to_come_from_the_disk(tmp_path, monkeypatch):
+    """The system keeps the pages that a process has mapped, whoever asks to drop them."""
+    features, forgotten = make_features(tmp_path, 16, False, SMALL.features), []
+
+    def look(files):
+        mapped = Path("/proc/self/maps").read_text()
+        forgotten.append([file for file in files if str(file) in mapped])
+
+    monkeypatch.setattr(benchmark_reading, "forget", look)
+    read_rates(features, 8, CPU, workers=1, rounds=2)
+    fed_steps(features, our_step(CPU, "fp32", SMALL), Runtime(CPU), workers=1, rounds=2)
+    assert forgotten == [[]] * (2 * 3 * 2 + 2 * 2)
+
+
+def test_a_fed_step_tells_what_it_waits_for(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(benchmark_measure, "_now", lambda device: clock[0])
+
+    class Slow:  # the first batch takes 7 s, each other one 3 s
+        data = SimpleNamespace(splits={"train": None})
+
+        def batches(self, split, orders):
+            for n, _ in enumerate(orders):
+                clock[0] += 3 if n else 7
+                yield SimpleNamespace(inputs={}, answer=n)
+
+    class Step:
+        device = CPU
+
+        def __call__(self, mark):
+            clock[0] += 10
+
+    total, parts = run_seconds(fed(Step(), Slow(), [None] * 3), CPU)
+    assert total == 43
+    assert parts == {"first batch": 7, "step": 30, "waiting": 6}
+
+
+def test_steps_are_fed_in_the_order_of_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.loader.WINDOW", 4)
+    monkeypatch.setattr(benchmark_reading, "FED", 16)  # questions, of 13 or 14 about the four videos of a window
+    features, step = make_features(tmp_path, 16, False, SMALL.features), our_step(CPU, "fp32", SMALL)
+    found = fed_steps(features, step, Runtime(CPU), workers=2, rounds=2)
+    assert [found[place]["order"] for place in ("disk", "memory")] == ["in windows of 4 videos", "shuffled"]
+    assert found["disk"]["videos_per_question"] <= 8 / 16 < found["memory"]["videos_per_question"]
+    for told in found.values():
+        assert 0 < told["seconds"] <= told["median"] <= told["worst"]
+        assert 0 < told["waiting_share"] <= told["worst_waiting_share"] < 1
+        assert 0 < told["waiting_seconds"] < told["worst"]
+
+
+def test_features_that_do_not_fit_the_memory_are_said_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("dataset.loader.available_memory", lambda: 10)
+    features, step = make_features(tmp_path, 16, False, SMALL.features), our_step(CPU, "fp32", SMALL)
+    found = fed_steps(features, step, Runtime(CPU), workers=1, rounds=1)
+    assert found["disk"]["seconds"] > 0
+    assert "disk would do" in found["memory"]["does_not_fit"]
+    assert list(found["memory"]) == ["does_not_fit"]
+
+
+def test_features_in_memory_count_and_those_on_disk_do_not(tmp_path):
+    found = peak_memories(tmp_path, CPU, 1, SMALL._replace(features=SMALL.features._replace(token=2**12)))
+    assert found["feature_bytes"] > 10**8
+    held = {place: peaks["host"] for place, peaks in found["peak_gb"].items()}
+    assert set(held) == {"disk", "memory"}
+    assert held["memory"] - held["disk"] > 0.5 * found["feature_bytes"] / 1e9
 
 
 STEP = {"seconds": 2.0}
-MACHINE = {"type": "cpu", "cores": 4, "memory": 40 * 10**9, "device_memory": 40 * 10**9}
+GB = 10**9
+MACHINE = {"type": "cpu", "cores": 4, "available_memory": 40 * GB, "available_device_memory": 40 * GB}
 RATES = {
     "encoder_with_merging_frames_per_second": 10.0,
     "vggish_examples_per_second": 40.0,
@@ -237,7 +339,8 @@ RATES = {
 def test_scale_takes_hours_from_the_figures_of_the_run():
     evaluated = {"questions_per_second": 64.0, "seconds": 4.0}
     results = {"batch": 64, "machine": MACHINE, "extraction": RATES}
-    results |= {"train": {"ours, fp32": STEP, "ours, fp32, AVQA": {"seconds": 1.0}, "plain": {"seconds": 0.1}}}
+    others = {"plain": {"seconds": 0.1}, "ours, fp32, compiled": {"seconds": 0.1}}
+    results |= {"train": {"ours, fp32": STEP, "ours, fp32, AVQA": {"seconds": 1.0}, **others}}
     results |= {
         "evaluation": {"ours, fp32": evaluated, "ours, fp32, AVQA": evaluated | {"questions_per_second": 128.0}}
     }
@@ -245,7 +348,7 @@ def test_scale_takes_hours_from_the_figures_of_the_run():
         "data": {
             "sparse": False,
             "rates": {
-                "packed, from disk": {
+                "packed, from disk, in windows": {
                     "questions_per_second": 16.0,
                     "bytes_per_question": video_bytes(FULL.features) / 4,
                 }
@@ -279,6 +382,47 @@ def test_scale_says_what_was_not_measured():
     assert million["train_hours"] == NONE
 
 
+def test_features_stay_where_the_loader_would_keep_them():
+    """By what is free, of which it leaves some: 17.1 GB are 0.7 of 24.5 GB."""
+    places = []
+    for on_gpu, device, host in ((False, 24, 24), (False, 25, 25), (True, 25, 0), (True, 24, 25), (True, 24, 24)):
+        available = {"available_memory": host * GB, "available_device_memory": device * GB}
+        music = scale({"batch": 64, "machine": MACHINE | available | {"type": "cuda" if on_gpu else "cpu"}})[0]
+        places.append(music["residency"])
+    assert places == ["disk", "memory", "device", "memory", "disk"]
+
+
+def test_compiling_is_timed_with_the_first_step(monkeypatch):
+    clock, modes = [0.0], []
+
+    def pretend(network, mode, device, resident):
+        modes.append(mode)
+        network.register_forward_hook(lambda *_: clock.append(clock[-1] + 7))
+        return network
+
+    monkeypatch.setattr(benchmark_train, "compiled", pretend)
+    monkeypatch.setattr(benchmark_train, "perf_counter", lambda: clock[-1])
+    step, seconds = compiled_step(CPU, "fp32", SMALL)
+    assert (modes, seconds) == (["default"], 7)
+    assert step.forward().isfinite()
+
+
+@pytest.mark.parametrize("first", ["stage frame", "plain, one gather", "fp32, 64 x 64 @ 64 x 64", "product 1 of"])
+def test_the_peak_is_the_best_rate_of_all(first, monkeypatch):
+    monkeypatch.setitem(benchmark_measure.PEAK_SIZES, "cpu", (64,))
+    monkeypatch.setitem(benchmark_measure.COPY_BYTES, "cpu", 2**16)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(
+        benchmark, "interleaved",
+        lambda tasks, *_: {name: Timing([2.0], flops=100 if first in name else 50, bytes=1) for name in tasks},
+    )  # fmt: skip
+    found = benchmark.compute(Runtime(CPU), rounds=1, train=True, shapes=SMALL)
+    assert found["peak"]["fp32"] == 50
+    assert first in found["fastest"]["fp32"]
+    shares = {name: made["share_of_peak"] for part in ("train", "stages") for name, made in found[part].items()}
+    assert shares == {name: 1 if name == first else 0.5 for name in shares}
+
+
 def test_a_step_trains():
     step = our_step(CPU, "fp32", SMALL)
     before = F.cross_entropy(step.model.eval()(**make_inputs(SMALL)).logits, step.answer)
@@ -292,15 +436,39 @@ def test_the_whole_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(benchmark_measure.PEAK_SIZES, "cpu", (64,))
     monkeypatch.setitem(benchmark_measure.COPY_BYTES, "cpu", 2**16)
     monkeypatch.setattr(benchmark_measure, "SAMPLE_SECONDS", 0)
+    monkeypatch.setenv("CXX", "no-such-compiler")  # compiling takes a minute
     figures, picture = tmp_path / "speed.json", tmp_path / "roofline.png"
-    arguments = ["--device", "cpu", "--only", "peak", "train", "evaluation", "data", "--rounds", "1", "--videos", "64"]
+    arguments = [
+        "--device",
+        "cpu",
+        "--only",
+        "peak",
+        "train",
+        "evaluation",
+        "data",
+        "memory",
+        "--rounds",
+        "1",
+        "--videos",
+        "64",
+    ]
     benchmark.main([*arguments, "--work", str(tmp_path), "--json", str(figures), "--png", str(picture)], SMALL)
     printed, found = capsys.readouterr().out, json.loads(figures.read_text())
     assert set(found) >= {"machine", "peak", "train", "stages", "evaluation", "data", "scale"}
-    assert set(found["data"]["fed_step_seconds"]) == {"disk", "memory"}
+    assert set(found["data"]["fed"]) == {"disk", "memory"}
     assert "extraction" not in found
-    assert NONE in printed
-    assert "times as fast as plain, one gather" in printed
+    shares = [made["share_of_peak"] for part in ("train", "stages") for made in found[part].values()]
+    assert 0 < max(shares) <= 1
+    assert "needs no-such-compiler" in found["compile"]["not_measured"]
+    assert len(found["attention"]) == 2
+    for line in (
+        f"compiled: {NONE}",
+        "times as fast as plain, one gather",
+        "packed, from disk, in windows, is ",
+        "of features kept in\ndisk  ",
+        "in windows of 512 videos",
+    ):
+        assert line in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -108,11 +108,26 @@ def assert_batch(batch, rows, split, data, made) -> None:
         assert batch.choices is None
 
 
-def test_a_batch_gathers_each_video_once(music):
+def test_a_batch_gathers_each_video_once_into_arrays_of_one_size(music, monkeypatch):
+    """A compiled step would be compiled anew for every number of videos."""
     data = open_data(music, KINDS, ["train"])
-    batch = next(Loader(data, Runtime(CPU), "disk", workers=1).batches(data.splits["train"], [np.arange(0, 20)]))
-    assert batch.inputs["audio"].shape == (3, 6, 128)  # nine questions a video
-    assert batch.inputs["token"].dtype == torch.float16
+    split, asked, read = data.splits["train"], [], data.store.read
+    monkeypatch.setattr(data.store, "read", lambda kind, videos, out: asked.append(videos) or read(kind, videos, out))
+    orders = [np.arange(0, 18), np.arange(0, 54, 3)]  # nine questions a video: two of them, then six
+    for batch in Loader(data, Runtime(CPU), "disk", workers=1).batches(split, orders):
+        assert [len(batch.inputs[kind]) for kind in KINDS] == [18] * 3
+        assert batch.inputs["token"].dtype == torch.float16
+    assert [len(videos) for videos in asked] == [len(set(videos)) for videos in asked] == [2] * 3 + [6] * 3
+
+
+@pytest.mark.parametrize("residency", ["device", "disk"])
+def test_resident_tensors_are_those_that_every_batch_holds(music, residency):
+    data = open_data(music, KINDS, ["train"])
+    loader = Loader(data, Runtime(CPU), residency, workers=1)
+    first, second = (batch.inputs for batch in loader.batches(data.splits["train"], [np.arange(9), np.arange(9)]))
+    kept = [tensor for tensor in first.values() if any(tensor is other for other in second.values())]
+    assert sorted(map(id, kept)) == sorted(map(id, loader.resident))
+    assert len(kept) == (4 if residency == "device" else 1)
 
 
 def test_kinds_that_the_model_does_not_read_are_absent(music):

@@ -276,6 +276,21 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate):
     assert layer.eval()(x) is x
 
 
+@pytest.mark.parametrize("variant", ["TSPM", "merging in SPM"])
+def test_a_training_step_compiles_to_one_graph_and_drops(variant):
+    model, given = small(dropout=0.5, **VARIANTS[variant]), inputs()
+    whole = torch.compile(model, backend="eager", fullgraph=True)  # raises where the graph breaks
+    assert not torch.equal(whole(**given).logits, whole(**given).logits)
+
+
+def test_features_may_be_stored_in_half_precision():
+    model, given = small().eval(), inputs()
+    kinds = ("audio", "frame", "token")
+    halved = {kind: given[kind].half() for kind in kinds}
+    rounded = {kind: halved[kind].float() for kind in kinds}
+    assert torch.equal(model(**given | halved).logits, model(**given | rounded).logits)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

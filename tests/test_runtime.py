@@ -2,16 +2,22 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._guards import TracingContext
 
 from utils.errors import Interrupted, UserError, command
-from utils.evaluation import in_batches
-from utils.runtime import Interrupt, Runtime, autocast, seed, start
+from utils.evaluation import in_batches, predict
+from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
 
 CPU = torch.device("cpu")
 
@@ -42,14 +48,107 @@ def test_a_gpu_that_is_not_there_is_refused_and_auto_does_without():
         assert runtime.device == CPU
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """A pretended GPU of the given compute capability."""
+
+    def pretend(capability: tuple[int, int]) -> None:
+        for name, value in (("is_available", True), ("device_count", 1), ("get_device_capability", capability)):
+            monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+    yield pretend
+    torch.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize(("precision", "set_to"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")])
-def test_precision_rules_matrix_products(precision, set_to):
-    with start("cpu", precision):
+def test_precision_rules_matrix_products(precision, set_to, gpu):
+    gpu((8, 0))
+    with start("cuda", precision):
         assert torch.get_float32_matmul_precision() == set_to
-        with autocast(CPU, precision):
+    if precision != "tf32":
+        with start("cpu", precision), autocast(CPU, precision):
             product = torch.ones(2, 2) @ torch.ones(2, 2)
         assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "capability"),
+    [("cpu", "tf32", (9, 0)), ("cuda", "tf32", (7, 5)), ("auto", "tf32", (7, 5)), ("cuda", "bf16", (7, 5))],
+)
+def test_a_precision_that_the_device_has_not_is_refused(device, precision, capability, gpu):
+    gpu(capability)
+    with (
+        pytest.raises(UserError, match=f"train.precision {precision} needs a GPU of .* 8.0 or more; take fp32"),
+        start(device, precision),
+    ):
+        pass
+
+
+class Constant(nn.Module):
+    """Answers every question with the class that it is asked for."""
+
+    def forward(self, wanted):
+        return SimpleNamespace(logits=nn.functional.one_hot(wanted, 5).float())
+
+
+class TwoProcesses(Runtime):
+    """One process of two, of which the other has found `others`."""
+
+    def sum(self, x):
+        return x + self.others
+
+
+@pytest.mark.parametrize("parts", [[[3, 0], [5]], [[3, 0, 5], []], [[]], []])
+def test_each_process_gets_all_answers_whatever_its_share(parts):
+    runtime = TwoProcesses(CPU, 0, 2)
+    answered = [row for part in parts for row in part]
+    expected = torch.tensor([2, 4, 1, 0, 3, 1])
+    object.__setattr__(runtime, "others", expected.clone().index_fill(0, torch.tensor(answered).long(), 0))
+    batches = []
+    for part in parts:
+        rows = np.array(part, int)
+        batches.append(SimpleNamespace(rows=rows, inputs={"wanted": expected[torch.from_numpy(rows)]}, choices=None))
+    np.testing.assert_array_equal(predict(Constant(), batches, 6, "fp32", runtime), expected.numpy())
+
+
+def test_a_compiled_step_is_told_which_tensors_stay_where_they_are(monkeypatch):
+    """Of all its inputs a CUDA graph copies only the others."""
+    monkeypatch.setenv("CXX", "sh")  # nothing here needs a compiler
+    inputs = {name: torch.ones(4, 3) for name in ("store", "batch")}
+    compiled(nn.Identity(), "default", CPU, [inputs["store"]])  # marks it, for any step that is compiled afterwards
+    copied = []
+
+    def note(graph, example_inputs):
+        static = TracingContext.get().fw_metadata.static_input_indices
+        copied.extend(n for n in range(len(example_inputs)) if n not in static)
+        return make_boxed_func(graph.forward)
+
+    step = torch.compile(lambda store, batch: store * 2 + batch, backend=aot_autograd(fw_compiler=note))
+    assert torch.equal(step(**inputs), torch.full((4, 3), 3.0))
+    assert copied == [1]
+
+
+def test_memory_that_threads_hold_counts_and_pages_of_mapped_files_do_not(tmp_path):
+    memory = PeakMemory(CPU)
+    memory.look()
+    before, size = memory.gb["host"], 200 * 10**6
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(np.ones, size, np.uint8).result()
+        memory.look()
+        assert memory.gb["host"] == pytest.approx(before + size / 1e9, abs=0.02)
+        del held
+    memory.look()
+    assert memory.gb["host"] == pytest.approx(before + size / 1e9, abs=0.02)  # the most, not the last
+
+    with open(tmp_path / "features", "wb") as file:
+        file.truncate(size)
+    fresh = PeakMemory(CPU)
+    fresh.look()
+    before, mapped = fresh.gb["host"], np.memmap(tmp_path / "features", mode="r")
+    assert mapped.sum() == 0  # every page has been looked at
+    fresh.look()
+    assert fresh.gb["host"] == pytest.approx(before, abs=0.02)
 
 
 def draw(*numbers: int) -> float:

@@ -106,6 +106,17 @@ def test_keeps_the_dtype(dtype):
     assert sizes.dtype == torch.float32
 
 
+def test_autocast_changes_neither_the_pairs_nor_the_means():
+    x, size, metric = (torch.tensor(array).float() for array in draw(60, 2))
+    expected = match_tokens(metric, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        matching = match_tokens(metric, 20)
+        merged = merge_tokens(x, size, expected)
+    for ours, theirs in zip((*matching, *merged), (*expected, *merge_tokens(x, size, expected)), strict=True):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize(("wanted", "blocks"), [(27, 22), (14, 23), (8, 24)])
 def test_schedule_of_the_paper(wanted, blocks):
     """r = 25 over 22, 23 and 24 blocks leaves 27, 14 and 8 of 577 tokens."""

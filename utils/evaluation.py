@@ -23,10 +23,14 @@ def choose(logits: Tensor, choices: Tensor | None) -> Tensor:
 
 def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision: str, runtime: Runtime) -> np.ndarray:
     """Predicted class (Q,) of each question of a split; every process gives its own batches and gets all answers."""
-    predicted = torch.zeros(questions, dtype=torch.long, device=runtime.device)
-    for batch, seen in perceive(model, batches, precision, runtime.device):
-        predicted[torch.from_numpy(batch.rows).to(runtime.device)] = choose(seen.logits.float(), batch.choices)
-    return runtime.sum(predicted).cpu().numpy()
+    chosen = [
+        (batch.rows, choose(seen.logits.float(), batch.choices))
+        for batch, seen in perceive(model, batches, precision, runtime.device)
+    ]
+    predicted = torch.zeros(questions, dtype=torch.long)
+    for rows, classes in chosen:  # only now: to read a class is to wait for the device
+        predicted[torch.from_numpy(rows)] = classes.cpu()
+    return runtime.sum(predicted).numpy()
 
 
 @torch.no_grad()

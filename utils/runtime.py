@@ -6,8 +6,9 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -78,8 +79,8 @@ class Runtime:
 def start(device: str, precision: str, option: str = "train.device") -> Iterator[Runtime]:
     """Set the device and precision, and join the other processes where `torchrun` started several.
 
-    `option` is what the user calls `device`. Raises `UserError` where a GPU is asked for and none can be used, and
-    where another process was lost.
+    `option` is what the user calls `device`. Raises `UserError` where a GPU is asked for and none can be used, where
+    the device has not the precision, and where another process was lost.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -93,6 +94,9 @@ def start(device: str, precision: str, option: str = "train.device") -> Iterator
                 f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}"
             )
         torch.cuda.set_device(local)
+    wants_gpu = precision == "tf32" or (precision, device) == ("bf16", "cuda")  # CPUs have bf16, or emulate it
+    if wants_gpu and (device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+        raise UserError(f"train.precision {precision} needs a GPU of compute capability 8.0 or more; take fp32")
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     patient = None
     if world > 1:
@@ -112,9 +116,10 @@ def start(device: str, precision: str, option: str = "train.device") -> Iterator
             dist.destroy_process_group()
 
 
-def compiled(network: nn.Module, mode: str | None, device: torch.device) -> nn.Module:
+def compiled(network: nn.Module, mode: str | None, device: torch.device, resident: Iterable[Tensor]) -> nn.Module:
     """`network` by `torch.compile` in this mode, or as it is for None; a short last batch is compiled by itself.
 
+    `resident` are tensors that every call is given: CUDA graphs read them where they are, and copy all other inputs.
     Raises `UserError` where the mode or the machine has not what it takes.
     """
     if mode is None:
@@ -124,6 +129,8 @@ def compiled(network: nn.Module, mode: str | None, device: torch.device) -> nn.M
     compiler = "Triton" if device.type == "cuda" else os.environ.get("CXX", "g++")
     if not (has_triton() if device.type == "cuda" else shutil.which(compiler)):
         raise UserError(f"train.compile needs {compiler}, which is not here; install it, or leave train.compile out")
+    for tensor in resident:
+        torch._dynamo.mark_static_address(tensor)
     return torch.compile(network, mode=mode, dynamic=False)
 
 
@@ -132,10 +139,31 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def peak_memory(device: torch.device) -> dict[str, float]:
-    """The most memory in GB that this process has held so far: of the host and, where it has one, of its GPU."""
-    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}  # Linux counts in KiB
-    return peak | ({"device": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {})
+class PeakMemory:
+    """The most memory that this process was seen to hold: of the host and, where it has one, of its GPU.
+
+    Of the host's memory what is anonymous counts: tensors, also those that threads gather ahead. Pages of mapped files,
+    such as packed features, do not: they are the system's cache, which gives way.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self.host = device, 0.0
+        self.look()
+
+    def look(self) -> None:
+        """See what the host holds now; best between forward and backward, where it holds most."""
+        statm = Path("/proc/self/statm")
+        if statm.exists():
+            resident, of_files = map(int, statm.read_text().split()[1:3])
+            self.host = max(self.host, (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 1e9)
+        else:
+            self.host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # macOS counts all, in bytes
+
+    @property
+    def gb(self) -> dict[str, float]:
+        """What was seen, in GB."""
+        on_gpu = self.device.type == "cuda"
+        return {"host": self.host} | ({"device": torch.cuda.max_memory_allocated(self.device) / 1e9} if on_gpu else {})
 
 
 def seed(*numbers: int) -> None:
