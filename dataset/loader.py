@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from utils.errors import UserError
 from utils.machine import available_memory
 from utils.runtime import Runtime
 
+CPU = torch.device("cpu")
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
 AT_ONCE = 64  # videos read at a time
 WINDOW = 512  # videos whose questions are asked together where features come from disk: 1 GB at 14 tokens
@@ -106,7 +107,7 @@ class Loader:
         videos, video = np.unique(split.video[rows], return_inverse=True)
         gathered = {}
         for kind in self.data.store.shapes:
-            gathered[kind] = _empty(self.data.store, kind, len(rows), pin_memory=self.device.type == "cuda")
+            gathered[kind] = _empty(self.data.store, kind, len(rows), pinned=self.device.type == "cuda")
             held = gathered[kind][: len(videos)]
             if self.features:
                 torch.index_select(self.features[kind], 0, torch.from_numpy(videos // self.shards), out=held)
@@ -134,7 +135,7 @@ class Loader:
 
 def _load(data: Data, kind: str, videos: list[str], device: torch.device) -> Tensor:
     """The videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
-    held = _empty(data.store, kind, len(videos), device=device)
+    held = _empty(data.store, kind, len(videos), device)
     bar = tqdm(range(0, len(videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
     for start in bar:
         part = slice(start, start + AT_ONCE)
@@ -142,10 +143,12 @@ def _load(data: Data, kind: str, videos: list[str], device: torch.device) -> Ten
     return held
 
 
-def _empty(store: FeatureStore, kind: str, videos: int, **where: Any) -> Tensor:
+def _empty(store: FeatureStore, kind: str, videos: int, device: torch.device = CPU, pinned: bool = False) -> Tensor:
     """Room for a kind of the features of some videos, (videos, T, ...), in the stored dtype."""
-    dtype = torch.from_numpy(np.empty(0, store.dtypes[kind])).dtype
-    return torch.empty(videos, *store.shapes[kind], dtype=dtype, **where)
+    shape, dtype = (videos, *store.shapes[kind]), store.dtypes[kind]
+    if device.type == "cpu" and not pinned:
+        return torch.from_numpy(np.empty(shape, dtype))  # in huge pages; to fill what torch makes takes thrice as long
+    return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=device, pin_memory=pinned)
 
 
 def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
