@@ -22,7 +22,6 @@ from utils.files import atomic_path, npy_header, read_json, write_json
 from utils.manifest import compare_manifests
 
 AT_ONCE = 4 * THREADS  # videos held in memory while packing
-AHEAD = 64  # videos asked of the disk ahead of being read
 
 
 class Pack:
@@ -84,6 +83,14 @@ class Pack:
         """Look for each video in the index; what is in the pack passed the deep check when it was packed."""
         return self.check(videos)
 
+    def prefetch(self, videos: Iterable[str]) -> None:
+        """Ask the disk for the videos that the pack has: whole, not page by page as they are touched."""
+        start = len(self._mapping) - self._array.nbytes
+        for row in (self.rows[video] for video in videos if video in self.rows):
+            offset = start + row * self.nbytes
+            aligned = offset // mmap.PAGESIZE * mmap.PAGESIZE
+            self._mapping.madvise(mmap.MADV_WILLNEED, aligned, offset + self.nbytes - aligned)
+
     def read(self, videos: list[str], out: np.ndarray | None = None) -> np.ndarray:
         """Return the videos' arrays, stacked (into `out` if given); raises `UserError` for a video it lacks."""
         try:
@@ -91,16 +98,8 @@ class Pack:
         except KeyError as error:
             raise UserError(f"{self.path}: video {error} is not in the pack") from None
         out = np.empty((len(rows), *self.shape), self.dtype) if out is None else out
-        size, start = self.nbytes, len(self._mapping) - self._array.nbytes
-        for first in range(0, len(rows), AHEAD):
-            some = rows[first : first + AHEAD]
-            for row in some:  # the disk fetches these rows at once, not page by page as they are touched
-                offset = start + row * size
-                aligned = offset // mmap.PAGESIZE * mmap.PAGESIZE
-                self._mapping.madvise(mmap.MADV_WILLNEED, aligned, offset + size - aligned)
-            # the rows are known to exist, and mode "raise" would copy once more
-            np.take(self._array, some, axis=0, out=out[first : first + AHEAD], mode="clip")
-        return out
+        # the rows are known to exist, and mode "raise" would copy once more
+        return np.take(self._array, rows, axis=0, out=out, mode="clip")
 
 
 def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = False) -> dict[str, str]:

@@ -90,6 +90,10 @@ class FeatureStore:
         """
         return self.folders[kind].read(self._given(kind, videos), out)
 
+    def prefetch(self, kind: str, videos: Sequence[str]) -> None:
+        """Have the disk fetch what `read` will want of one kind, without waiting for it."""
+        self.folders[kind].prefetch(self._given(kind, videos))
+
     def shuffle(self, kinds: Iterable[str], videos: Sequence[str], seed: int = 0) -> None:
         """From now on, read for each of the videos these kinds of another one of them: the same for all kinds."""
         order = np.random.default_rng(seed).permutation(sorted(videos)).tolist()

@@ -23,7 +23,7 @@ from utils.runtime import Runtime
 CPU = torch.device("cpu")
 SPARE = 0.7  # of the free memory that features may take; the rest is the model's, and the system's
 AT_ONCE = 64  # videos read at a time
-WINDOW = 512  # videos whose questions are asked together where features come from disk: 1 GB at 14 tokens
+WINDOW = 512  # videos that are asked about at a time where features come from disk: 1 GB at 14 tokens
 
 
 class Batch(NamedTuple):
@@ -44,14 +44,17 @@ def epoch_order(
 ) -> list[np.ndarray]:
     """The shuffled rows of each global batch of an epoch: a function of the arguments alone. The last may be short.
 
-    `video` (Q,) is the video of each question. With a `window`, the questions of that many videos (drawn anew in every
-    epoch) come together, shuffled: what is read for the first question about a video is still cached for the others.
+    `video` (Q,) is the video of each question. With a `window` of fewer videos than there are, those about a video come
+    close together: videos stand in a line, drawn anew in every epoch, and a window moves along it whose questions are
+    shuffled. What is read for the first question about a video is still cached for the others, and the disk has as
+    much to do in every batch.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(video))
-    if window:
-        place = random.permutation(video.max() + 1)  # of each video
-        order = order[np.argsort(place[video[order]] // window, kind="stable")]
+    if window and window <= video.max():
+        place = random.permutation(video.max() + 1)  # of each video in the line
+        order = np.argsort(place[video] + window * random.random(len(video)))
+    else:
+        order = random.permutation(len(video))
     return np.split(order, range(batch_size, len(video), batch_size))
 
 
@@ -75,7 +78,7 @@ class Loader:
             device = self.device if self.residency == "device" else torch.device("cpu")
             videos = data.videos[runtime.rank % self.shards :: self.shards]
             for kind in data.store.shapes:
-                self.features[kind] = _load(data, kind, videos, device)
+                self.features[kind] = _load(data.store, kind, videos, device, workers)
 
     @property
     def place(self) -> str:
@@ -88,19 +91,29 @@ class Loader:
         return [self.text, *(self.features.values() if self.residency == "device" else ())]
 
     def share(self, split: Split, rows: np.ndarray) -> np.ndarray:
-        """Those of the rows that this process answers: every W-th, or the ones about the videos that it holds."""
-        if self.shards == 1:
-            return rows[self.runtime.rank :: self.runtime.world]
-        return rows[split.video[rows] % self.shards == self.runtime.rank]
+        """Those of the rows that this process answers: the ones about the videos that it holds.
+
+        Where each holds all, it is one of W equal parts, by video: most videos are then read by one machine alone.
+        """
+        if self.shards > 1:
+            return rows[split.video[rows] % self.shards == self.runtime.rank]
+        by_video = np.argsort(split.video[rows], kind="stable")
+        return rows[np.sort(np.array_split(by_video, self.runtime.world)[self.runtime.rank])]
 
     def batches(self, split: Split, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
         """A batch for each array of rows of `split`, in order; all of them in this process's share."""
         if self.residency == "device":
             return (self._batch(split, rows, self.features, split.video[rows] // self.shards) for rows in orders)
-        return (
-            self._batch(split, rows, features, video)
-            for rows, features, video in _ahead(lambda rows: self._gather(split, rows), orders, self.workers)
+
+        def prefetch(rows: np.ndarray) -> None:
+            videos = [self.data.videos[i] for i in np.unique(split.video[rows])]
+            for kind in self.data.store.shapes:
+                self.data.store.prefetch(kind, videos)
+
+        gathered = _ahead(
+            lambda rows: self._gather(split, rows), orders, self.workers, None if self.features else prefetch
         )
+        return (self._batch(split, rows, features, video) for rows, features, video in gathered)
 
     def _gather(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
         """The features of the batch's videos, each once, and the row of each question's video among them."""
@@ -133,13 +146,17 @@ class Loader:
         return x.to(self.device, non_blocking=True)
 
 
-def _load(data: Data, kind: str, videos: list[str], device: torch.device) -> Tensor:
+def _load(store: FeatureStore, kind: str, videos: list[str], device: torch.device, workers: int) -> Tensor:
     """The videos' features of a kind, (V, T, ...), on a device; the host holds a few videos at a time beside them."""
-    held = _empty(data.store, kind, len(videos), device)
-    bar = tqdm(range(0, len(videos), AT_ONCE), f"loading {kind}", delay=1, leave=False, unit_scale=AT_ONCE)
-    for start in bar:
-        part = slice(start, start + AT_ONCE)
-        held[part] = torch.from_numpy(data.store.read(kind, videos[part]))
+    held = _empty(store, kind, len(videos), device)
+
+    def load(part: slice) -> None:
+        held[part] = torch.from_numpy(store.read(kind, videos[part]))
+
+    parts = [slice(start, start + AT_ONCE) for start in range(0, len(videos), AT_ONCE)]
+    loaded = _ahead(load, parts, workers, lambda part: store.prefetch(kind, videos[part]))
+    for _ in tqdm(loaded, f"loading {kind}", len(parts), delay=1, leave=False, unit_scale=AT_ONCE, unit="video"):
+        pass
     return held
 
 
@@ -151,11 +168,16 @@ def _empty(store: FeatureStore, kind: str, videos: int, device: torch.device = C
     return torch.empty(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=device, pin_memory=pinned)
 
 
-def _ahead(read: Callable, items: Iterable, workers: int) -> Iterator:
-    """`map(read, items)` in threads, at most two items a thread ahead of the consumer."""
-    with ThreadPoolExecutor(workers) as pool:
+def _ahead(read: Callable, items: Iterable, workers: int, prefetch: Callable | None = None) -> Iterator:
+    """`map(read, items)` in threads, at most two items a thread ahead of the consumer.
+
+    `prefetch(item)` comes as early, in a thread of its own: to ask a busy disk is to wait. What it raises, `read` will.
+    """
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as asker:
         pending: deque[Future] = deque()
         for item in items:
+            if prefetch:
+                asker.submit(prefetch, item)
             pending.append(pool.submit(read, item))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()

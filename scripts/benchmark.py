@@ -53,7 +53,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what to measure")
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured, in turn")
-    parser.add_argument("--videos", type=int, default=512, help="videos that the data part reads; MUSIC-AVQA: 9288")
+    parser.add_argument("--videos", type=int, default=2048, help="videos that the data part reads; MUSIC-AVQA: 9288")
     parser.add_argument("--sparse", action="store_true", help="make these of holes: no room on disk, and no reading it")
     parser.add_argument("--work", help="folder where they are made and stay (default: a temporary one)")
     parser.add_argument("--workers", type=int, default=2, help="threads (plain: processes) that read ahead")

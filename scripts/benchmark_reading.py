@@ -21,10 +21,10 @@ from utils.runtime import Runtime
 
 LAYOUTS = {"plain": "public", "files": "files", "packed": "packed"}  # of each way of reading
 PLACES = {"cpu": ("disk", "memory"), "cuda": ("disk", "memory", "device")}  # residencies; on the CPU two are one
-FED = WINDOW * 31_927 // 9_288  # questions of the steps that are fed: a window's, as its first ones read the most
+FED = WINDOW * 31_927 // 9_288  # questions of the steps that are fed: the first of an epoch, when least is cached
 
 
-def windows(features: Features, batch: int, seed: int) -> list[np.ndarray]:
+def windowed(features: Features, batch: int, seed: int) -> list[np.ndarray]:
     """Rows of the whole batches of an epoch in the order that training from disk takes."""
     order = epoch_order(features.video, batch, seed, 0, WINDOW)
     return order[: features.questions // batch]
@@ -40,15 +40,15 @@ def read_rates(
 ) -> dict[str, dict[str, Any]]:
     """Questions a second of each way of reading, "<way>, <place and order>".
 
-    From disk means that the system's cache held nothing of the files when the pass began. In windows, as training from
-    disk asks, a video is read once and found cached for its other questions; shuffled over more videos than memory
+    From disk means that the system's cache held nothing of the files when the pass began. In a window, as training
+    from disk asks, a video is read once and found cached for its other questions; shuffled over more videos than memory
     holds, none is ever found. Cached are the videos that the shuffled pass has read last.
     """
     timings: dict[str, Timing] = {}
     asked: dict[str, np.ndarray] = {}
     for seed in tqdm(range(rounds), "reading", leave=False, delay=1):
         shuffled = scattered(features, batch, seed)
-        passes = {"from disk, in windows": windows(features, batch, seed), "from disk, shuffled": shuffled}
+        passes = {"from disk, in a window": windowed(features, batch, seed), "from disk, shuffled": shuffled}
         passes["cached"] = shuffled[-(WINDOW // batch) :]
         for way in LAYOUTS:
             for place, batches in passes.items():
@@ -65,7 +65,7 @@ def read_rates(
     of_video["plain"] = sum(file.stat().st_size for file in first)
     rates = {}
     for name, timing in timings.items():
-        found = {"order": _order(WINDOW if name.endswith("in windows") else None)}
+        found = {"order": _order(WINDOW if name.endswith("in a window") else None)}
         found |= _touched(features, asked[name], of_video[name.split(",")[0]])
         seconds = timing.spread()
         for key, prefix in (("seconds", ""), ("median", "median_"), ("worst", "worst_")):
@@ -75,7 +75,7 @@ def read_rates(
 
 
 def _order(window: int | None) -> str:
-    return f"in windows of {window} videos" if window else "shuffled"
+    return f"in a window of {window} videos" if window else "shuffled"
 
 
 def _touched(features: Features, rows: np.ndarray, of_video: int) -> dict[str, float]:

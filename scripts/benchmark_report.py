@@ -61,7 +61,7 @@ def _training(dataset: Dataset, results: Results) -> Results:
     if row["residency"] == "disk":
         if "data" not in results or results["data"]["sparse"]:
             return row
-        found = results["data"]["rates"]["packed, from disk, in windows"]
+        found = results["data"]["rates"]["packed, from disk, in a window"]
         read = found["questions_per_second"] * found["bytes_per_question"] / a_video  # videos a second
         learn = min(step, read * max(1, dataset.train / dataset.videos))  # training reads a video once an epoch
         check = min(answer, read)
@@ -188,8 +188,8 @@ def _work(found: Results) -> str:
 
 
 COMPARED = (  # packed and plain: as each is used, then in the same order
-    ("from disk, in windows", "from disk, shuffled"),
-    ("from disk, in windows", "from disk, in windows"),
+    ("from disk, in a window", "from disk, shuffled"),
+    ("from disk, in a window", "from disk, in a window"),
     ("from disk, shuffled", "from disk, shuffled"),
     ("cached", "cached"),
 )

@@ -19,7 +19,7 @@ from scripts.benchmark_data import FULL, Features, Shapes, kinds, make_features,
 from scripts.benchmark_measure import Counter, Timing, alone, interleaved, on_device, own_products, run_seconds
 from scripts.benchmark_memory import peak_memories
 from scripts.benchmark_plain import FusedAttention, PlainReader, copy_segments, gather_segments
-from scripts.benchmark_reading import fed, fed_steps, forget, read_rates, scattered, windows
+from scripts.benchmark_reading import fed, fed_steps, forget, read_rates, scattered, windowed
 from scripts.benchmark_report import NONE, scale
 from scripts.benchmark_train import compiled_step, make_inputs, our_step, plain_steps
 from scripts.convert_public import convert
@@ -174,7 +174,7 @@ def test_kernels_are_counted_by_run():
 @pytest.mark.parametrize("sparse", [False, True])
 def test_all_layouts_hold_the_same_features(tmp_path, sparse):
     features = make_features(tmp_path, 9, sparse, SMALL.features)
-    batch = windows(features, 8, seed=0)[0]
+    batch = windowed(features, 8, seed=0)[0]
     video_of = [features.names[video] for video in features.video]
     names = [video_of[row] for row in batch]
     store, packed = (
@@ -231,7 +231,7 @@ def test_the_size_of_the_features_is_said_before_they_are_made(tmp_path, capsys,
 
 def test_a_pass_holds_whole_batches():
     features = Features(Path("nowhere"), 70, SMALL.features, True)
-    for order, questions in ((scattered, 64), (windows, 240)):  # 70 videos, 240.6 questions
+    for order, questions in ((scattered, 64), (windowed, 240)):  # 70 videos, 240.6 questions
         batches = order(features, 8, seed=1)
         rows = np.concatenate(batches)
         assert {len(batch) for batch in batches} == {8}
@@ -243,18 +243,18 @@ def test_a_pass_holds_whole_batches():
 def test_every_way_of_reading_is_measured(tmp_path):
     features = make_features(tmp_path, 16, False, SMALL.features)
     rates = read_rates(features, 8, CPU, workers=1, rounds=1)
-    places = ("from disk, in windows", "from disk, shuffled", "cached")
+    places = ("from disk, in a window", "from disk, shuffled", "cached")
     assert set(rates) == {f"{way}, {place}" for way in ("plain", "files", "packed") for place in places}
     assert all(found["questions_per_second"] > 0 for found in rates.values())
     # Audio (12, 8) twice, frames (12, 10), tokens (12, 4, 14) and two sentences of 10 numbers, and six headers.
     assert rates["plain, cached"]["bytes_per_question"] == 4 * (2 * 96 + 120 + 672 + 20) + 6 * 128
     assert rates["packed, cached"]["bytes_per_question"] == 4 * 96 + 2 * (120 + 672)
-    # In windows, 48 of the 54 questions (whole batches) about 16 videos.
+    # In a window, 48 of the 54 questions (whole batches) about 16 videos.
     touched = {name: found["videos_per_question"] for name, found in rates.items()}
-    assert touched == {name: pytest.approx(16 / 48 if "windows" in name else 1) for name in rates}
-    in_windows = rates["packed, from disk, in windows"]
+    assert touched == {name: pytest.approx(16 / 48 if "window" in name else 1) for name in rates}
+    in_windows = rates["packed, from disk, in a window"]
     assert in_windows["bytes_per_question"] == pytest.approx((4 * 96 + 2 * (120 + 672)) * 16 / 48)
-    assert (in_windows["order"], rates["plain, cached"]["order"]) == ("in windows of 512 videos", "shuffled")
+    assert (in_windows["order"], rates["plain, cached"]["order"]) == ("in a window of 512 videos", "shuffled")
 
 
 def test_nothing_is_mapped_that_is_to_come_from_the_disk(tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_steps_are_fed_in_the_order_of_training(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark_reading, "FED", 16)  # questions, of 13 or 14 about the four videos of a window
     features, step = make_features(tmp_path, 16, False, SMALL.features), our_step(CPU, "fp32", SMALL)
     found = fed_steps(features, step, Runtime(CPU), workers=2, rounds=2)
-    assert [found[place]["order"] for place in ("disk", "memory")] == ["in windows of 4 videos", "shuffled"]
+    assert [found[place]["order"] for place in ("disk", "memory")] == ["in a window of 4 videos", "shuffled"]
     assert found["disk"]["videos_per_question"] <= 8 / 16 < found["memory"]["videos_per_question"]
     for told in found.values():
         assert 0 < told["seconds"] <= told["median"] <= told["worst"]
@@ -348,7 +348,7 @@ def test_scale_takes_hours_from_the_figures_of_the_run():
         "data": {
             "sparse": False,
             "rates": {
-                "packed, from disk, in windows": {
+                "packed, from disk, in a window": {
                     "questions_per_second": 16.0,
                     "bytes_per_question": video_bytes(FULL.features) / 4,
                 }
@@ -464,9 +464,9 @@ def test_the_whole_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys):
     for line in (
         f"compiled: {NONE}",
         "times as fast as plain, one gather",
-        "packed, from disk, in windows, is ",
+        "packed, from disk, in a window, is ",
         "of features kept in\ndisk  ",
-        "in windows of 512 videos",
+        "in a window of 512 videos",
     ):
         assert line in printed
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,17 +1,21 @@
 """Packed features: whole or refused, never stale, never lost."""
 
+import ctypes
 import errno
+import mmap
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dataset.feature_folder import Folder
-from dataset.feature_pack import write_pack
+from dataset.feature_pack import Pack, write_pack
 from dataset.features import KINDS
 from scripts import pack_features
+from scripts.benchmark_reading import forget
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
 from utils.errors import UserError
 from utils.files import save_npy
@@ -50,6 +54,39 @@ def test_a_video_extracted_after_packing_is_a_fault_of_that_video_alone(root):
     assert store.verify(["late", VIDEOS[0]]) == {"late": "\n".join(f"{kind}: not in the pack" for kind in KINDS)}
     with pytest.raises(UserError, match="'late' is not in the pack"):
         store.read("audio", ["late"])
+
+
+def cached(path: Path, start: int, size: int) -> np.ndarray:
+    """Of each page of these bytes of a file, whether the system holds it in memory."""
+    held = np.memmap(path, np.uint8, "r")
+    first, pages = start // mmap.PAGESIZE * mmap.PAGESIZE, (ctypes.c_ubyte * (size // mmap.PAGESIZE + 2))()
+    address = ctypes.c_void_p(held.ctypes.data + first)
+    assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(start + size - first), pages) == 0
+    return np.ctypeslib.as_array(pages)[: -(-(start + size - first) // mmap.PAGESIZE)] & 1 == 1
+
+
+@pytest.mark.parametrize("layout", ["files", "packed"])
+def test_what_is_prefetched_comes_into_memory_whole_and_alone(tmp_path, layout):
+    kept = Folder(tmp_path / "token", (512, 1024), np.dtype("float16"))  # 1 MiB a video, 128 bytes off its pages
+    arrays = {name: np.full(kept.shape, n, np.float16) for n, name in enumerate("abc")}
+    for name, array in arrays.items():
+        save_npy(kept.path / f"{name}.npy", array)
+    write_pack(kept, {"kind": "token"})
+    pack = kept.path / "packed/features.npy"
+    places = {name: (kept.path / f"{name}.npy", 128) for name in arrays}
+    if layout == "packed":
+        kept = Pack(kept, {"kind": "token"})
+        places = {name: (pack, 128 + n * kept.nbytes) for n, name in enumerate(arrays)}
+    forget({path for path, _ in places.values()})
+    if any(cached(*place, kept.nbytes).any() for place in places.values()):
+        pytest.skip("the system does not let go of these files, as on a file system in memory")
+    kept.prefetch(["b"])
+    deadline = time.monotonic() + 20
+    while not cached(*places["b"], kept.nbytes).all() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert cached(*places["b"], kept.nbytes).all()
+    assert max(cached(*places[name], kept.nbytes).sum() for name in "ac") <= 1  # a page may be shared
+    np.testing.assert_array_equal(kept.read(["b"])[0], arrays["b"])
 
 
 def test_a_pack_without_an_index_is_none(root):
