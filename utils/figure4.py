@@ -172,12 +172,12 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
     bars = top.axes(left, 0, WIDE, BARS)
     bars.bar(np.arange(segments) + 0.5, example.weights, 0.86, color=np.where(chosen, BLUE, GREY))
     bars.plot(example.selected + 0.5, example.weights[example.selected] + 0.14 * highest, "v", color=BLUE, markersize=5)
-    bars.set(xlim=(0, segments), ylim=(0, 1.3 * highest), ylabel="weight")
+    bars.set(xlim=(0, segments), ylim=(0, 1.3 * highest))
     bars.set_yticks([0, highest], ["0", f"{highest:.2g}"])
-    bars.yaxis.set_label_coords(-0.015, 0.38)  # between the two ticks
+    bars.set_ylabel("weight", rotation=0, ha="right", va="center", fontsize=7.5)
+    bars.yaxis.set_label_coords(-0.013, 0.38)  # between the two ticks
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(left=False, labelsize=7.5)
-    bars.yaxis.label.set_size(8)
     lowest = bars
     if example.true is not None:
         lowest = top.axes(left, BARS + 0.07, WIDE, BAND - 0.07)
