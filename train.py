@@ -29,6 +29,7 @@ from nets.layers import StandardizedLinear
 from nets.tspm import build_model, edges_and_depths
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
+from utils.cuda_graph import Recorded, recordable
 from utils.errors import Interrupted, UserError, command
 from utils.evaluation import in_batches, predict
 from utils.files import write_bytes
@@ -60,7 +61,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
     edges, depths = edges_and_depths(model)
     groups = [{"params": edges, "lr": options.lr}, {"params": depths, "lr": options.lr * options.deep_lr}]
-    optimizer = torch.optim.Adam(groups, fused=True)
+    graph = options.graph and recordable(runtime, options.compile)
+    optimizer = torch.optim.Adam(groups, fused=True, capturable=graph)
     scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
     if config.model.standardize and not last:
         _measure_features(model, data)
@@ -71,6 +73,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         require_same_features(last, sizes, data, config.data)
         load_weights(model, last["model"], folder / "last.pt")
         optimizer.load_state_dict(last["optimizer"])
+        for group in optimizer.param_groups:  # whatever it was where the checkpoint was written
+            group["capturable"] = graph
         scheduler.load_state_dict(last["scheduler"])
         at |= last["at"]
         if at["questions"] != len(questions):  # the epoch's order would be another
@@ -89,6 +93,20 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             save_checkpoint(folder / name, described | resumable)
 
     interrupt, memory = Interrupt(), PeakMemory(runtime.device)
+
+    def learn(questions: int, answer: Tensor, **inputs: Tensor | None) -> Tensor:
+        with autocast(runtime.device, options.precision):
+            logits = network(**inputs).logits  # (B, C)
+        loss = F.cross_entropy(logits.float(), answer, reduction="sum")
+        memory.look()
+        optimizer.zero_grad()
+        (loss * runtime.world / questions).backward()  # DDP averages over the processes
+        optimizer.step()
+        return loss.detach()
+
+    if graph:
+        learn = Recorded(learn, scheduler.get_last_lr)
+
     log = None
     if runtime.is_main:
         for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
@@ -107,16 +125,10 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         network.train()
         for step, batch in enumerate(loader.batches(questions, mine), start=at["step"]):
             seed(options.seed, epoch * len(order) + step, runtime.rank)
-            with autocast(runtime.device, options.precision):
-                logits = network(**batch.inputs).logits  # (B, C)
-            loss = F.cross_entropy(logits.float(), batch.answer, reduction="sum")
-            memory.look()
-            optimizer.zero_grad()
-            (loss * runtime.world / len(order[step])).backward()  # DDP averages over the processes
-            optimizer.step()
+            loss = learn(len(order[step]), answer=batch.answer, **batch.inputs)
 
-            loss_sum += loss.detach()
-            unseen.append((loss.detach(), batch.rows))
+            loss_sum += loss
+            unseen.append((loss, batch.rows))
             bar.update()
             at |= {"epoch": epoch, "step": step + 1}
             stopping = runtime.any(interrupt.asked)

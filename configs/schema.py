@@ -15,7 +15,7 @@ from utils.errors import UserError
 
 MAY_CHANGE = {
     *("out", "data.features", "data.layout", "data.residency", "data.workers", "data.test", "data.truth"),
-    *("train.device", "train.epochs"),
+    *("train.device", "train.epochs", "train.graph"),
 }
 """Options that a resumed run may change: where things are, and how long to go on."""
 
@@ -45,6 +45,9 @@ class TrainConfig:
 
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     """Mode of torch.compile for the training step; reduce-overhead records CUDA graphs. Null: none."""
+
+    graph: bool = True
+    """On one GPU, record the step as a CUDA graph and replay it: the same numbers, without launching each kernel."""
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""

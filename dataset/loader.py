@@ -7,6 +7,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +115,8 @@ class Loader:
         gathered = _ahead(
             lambda rows: self._gather(split, rows), orders, self.workers, None if self.features else prefetch
         )
-        return (self._batch(split, rows, features, video) for rows, features, video in gathered)
+        make = partial(self._batch, split)
+        return _overlapped(make, gathered) if self.device.type == "cuda" else starmap(make, gathered)
 
     def _gather(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
         """The features of the batch's videos, each once, and the row of each question's video among them."""
@@ -183,6 +186,26 @@ def _ahead(read: Callable, items: Iterable, workers: int, prefetch: Callable | N
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _overlapped(make: Callable[..., Batch], gathered: Iterable[tuple]) -> Iterator[Batch]:
+    """`starmap(make, gathered)`, each batch brought to the GPU while it computes with the one before.
+
+    The host stays at most two batches ahead, as each holds memory of the GPU until it has been used.
+    """
+    crossing, used = torch.cuda.Stream(), deque()
+    for parts in gathered:
+        if len(used) == 2:
+            used.popleft().synchronize()
+        computing = torch.cuda.current_stream()
+        with torch.cuda.stream(crossing):
+            batch = make(*parts)
+        computing.wait_stream(crossing)
+        for x in (*batch.inputs.values(), batch.answer, batch.choices):
+            if x is not None:
+                x.record_stream(computing)  # its memory was made for the other stream
+        yield batch
+        used.append(computing.record_event())
 
 
 def _settle(residency: str, needed: int, runtime: Runtime) -> tuple[str, int]:

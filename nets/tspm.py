@@ -175,9 +175,10 @@ def _freeze_unreached(model: nn.Module, sizes: FeatureSizes) -> None:
     With hard selection that is all of TPM, and the frame projection where nothing but TPM reads it.
     """
     row = torch.zeros(1, dtype=torch.long)
-    logits = model.eval()(**zero_features(sizes), video=row, question=row, prompt=row).logits
     parameters = list(model.parameters())
-    gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+    with torch.enable_grad():  # also where a model is built to be used without gradients
+        logits = model.eval()(**zero_features(sizes), video=row, question=row, prompt=row).logits
+        gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
     model.train()

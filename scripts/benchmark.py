@@ -4,6 +4,7 @@
     python scripts/benchmark.py --only peak train                     # minutes on two cores, no files made
     python scripts/benchmark.py --only data --videos 9288             # MUSIC-AVQA's count, 31,927 questions: 69 GB
     python scripts/benchmark.py --only data --videos 9288 --sparse    # the same in files of holes: 0.3 GB
+    python scripts/benchmark.py --only peak --videos 9288 --epochs 30 # train.py at these counts: 17 GB
 
 Everything is synthetic, at the shapes of MUSIC-AVQA with ViT-L/14: 60 segments, 14 tokens of 1024, batches of 64.
 Our step and our reading are compared, in the same run, with two plain networks and a plain reader of
@@ -22,6 +23,7 @@ import torch
 from feat_script.pipeline import default_workers
 from scripts import benchmark_train
 from scripts.benchmark_data import FULL, Shapes, make_features
+from scripts.benchmark_epochs import epochs
 from scripts.benchmark_extraction import extraction_rates
 from scripts.benchmark_measure import (
     COPY_BYTES,
@@ -55,6 +57,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured, in turn")
     parser.add_argument("--videos", type=int, default=2048, help="videos that the data part reads; MUSIC-AVQA: 9288")
     parser.add_argument("--sparse", action="store_true", help="make these of holes: no room on disk, and no reading it")
+    parser.add_argument("--epochs", type=int, default=0, help="have train.py train for so many on as many videos, too")
     parser.add_argument("--work", help="folder where they are made and stay (default: a temporary one)")
     parser.add_argument("--workers", type=int, default=2, help="threads (plain: processes) that read ahead")
     parser.add_argument("--json", help="write all figures to this file too")
@@ -62,6 +65,8 @@ def parse(args: list[str] | None = None):
     options = parser.parse_args(args)
     if options.rounds < 1 or options.workers < 1:
         raise UserError("--rounds and --workers must be at least 1")
+    if options.epochs < 0:
+        raise UserError(f"--epochs must be at least 0, is {options.epochs}")
     if options.videos < FULL.batch:
         raise UserError(f"--videos must be at least {FULL.batch}, one batch, is {options.videos}")
     if options.png and "train" not in options.only:
@@ -168,16 +173,18 @@ def main(args: list[str] | None = None, shapes: Shapes = FULL) -> None:
     """Measure, print and write, part after part."""
     options = parse(args)
     with start(options.device, "fp32", "device") as runtime, tempfile.TemporaryDirectory() as temporary:
-        work, wanted = Path(options.work or temporary), set(options.only)
+        work, wanted, device = Path(options.work or temporary), set(options.only), runtime.device
+        counts = options.videos, options.epochs
         parts = [
-            ({"peak", "train"}, lambda: compute(runtime, options.rounds, "train" in wanted, shapes)),
-            ({"evaluation"}, lambda: {"evaluation": evaluation(runtime, options.rounds, shapes)}),
-            ({"data"}, lambda: {"data": data(runtime, options, work, shapes)}),
-            ({"memory"}, lambda: {"memory": peak_memories(work, runtime.device, options.workers, shapes)}),
-            ({"extraction"}, lambda: {"extraction": extraction_rates(runtime, workers=default_workers())}),
+            (wanted & {"peak", "train"}, lambda: compute(runtime, options.rounds, "train" in wanted, shapes)),
+            (wanted & {"evaluation"}, lambda: {"evaluation": evaluation(runtime, options.rounds, shapes)}),
+            (wanted & {"data"}, lambda: {"data": data(runtime, options, work, shapes)}),
+            (wanted & {"memory"}, lambda: {"memory": peak_memories(work, device, options.workers, shapes)}),
+            (options.epochs, lambda: {"epochs": epochs(work, *counts, device.type, STAGED[device.type], shapes)}),
+            (wanted & {"extraction"}, lambda: {"extraction": extraction_rates(runtime, workers=default_workers())}),
         ]
         results: dict[str, Any] = {"batch": shapes.batch}
-        for new in [lambda: {"machine": machine(runtime.device)}, *(part for names, part in parts if names & wanted)]:
+        for new in [lambda: {"machine": machine(device)}, *(part for asked, part in parts if asked)]:
             found = new()
             results |= found
             print(tables(found), flush=True)

@@ -130,7 +130,7 @@ def _write(features: Features) -> None:
     sizes = features.sizes
     for kind, (shape, dtype) in kinds(sizes).items():
         folder, plain = features.folder(kind), features.public_folder(kind)
-        claim_manifest(folder, _manifest(kind, shape, dtype))
+        claim_manifest(folder, synthetic_manifest(kind, shape, dtype))
         for name in tqdm(features.names, f"making {kind}", delay=1, leave=False):
             if features.sparse:
                 _hole(folder / f"{name}.npy", shape, dtype)
@@ -140,7 +140,7 @@ def _write(features: Features) -> None:
                 save_npy(folder / f"{name}.npy", array)
                 save_npy(plain / f"{name}.npy", array.astype(np.float32))
     text = features.folder("text")
-    claim_manifest(text, _manifest("text", (sizes.text,), "float32"))
+    claim_manifest(text, synthetic_manifest("text", (sizes.text,), "float32"))
     rows = random.standard_normal((SENTENCES, 1, sizes.text), np.float32)
     save_npy(text / "features.npy", rows[:, 0])
     write_json(text / "sentences.json", [f"sentence {n}" for n in range(SENTENCES)])
@@ -150,7 +150,8 @@ def _write(features: Features) -> None:
     _pack(features)
 
 
-def _manifest(kind: str, shape: tuple[int, ...], dtype: str) -> dict:
+def synthetic_manifest(kind: str, shape: tuple[int, ...], dtype: str) -> dict:
+    """The manifest of a kind of synthetic features; all come from one encoder."""
     constants = {"version": 1, "kind": kind, "encoder": "synthetic", "weights_sha256": "0" * 64}
     return constants | {"shape": list(shape), "dtype": dtype}
 

@@ -21,7 +21,7 @@ from utils.errors import UserError, command
 from utils.runtime import PeakMemory, start
 
 VIDEOS = 256  # 0.5 GB at the full shapes: more than what differs between two processes, and soon loaded
-STEPS = 4
+STEPS = 6  # a recorded step is recorded at the fourth
 
 
 def peak_memories(work: Path, device: torch.device, workers: int, shapes: Shapes) -> dict[str, Any]:
@@ -43,7 +43,8 @@ def peak_of(features: Features, device: str, place: str, workers: int, shapes: S
         loader = Loader(open_data(features, "packed"), runtime, place, workers)
         split, memory = loader.data.splits["train"], PeakMemory(runtime.device)
         batches = epoch_order(features.video, shapes.batch, 0, 0, loader.window)[: 1 + STEPS]
-        step = Step(our_model(shapes), next(loader.batches(split, batches[:1])).inputs, runtime.device)
+        given, record = next(loader.batches(split, batches[:1])).inputs, runtime.device.type == "cuda"
+        step = Step(our_model(shapes), given, runtime.device, record=record)
         for batch in loader.batches(split, batches[1:]):
             step.inputs, step.answer = batch.inputs, batch.answer
             step(lambda part: memory.look())  # after each part: between forward and backward it holds most

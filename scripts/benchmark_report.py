@@ -97,6 +97,7 @@ def tables(results: Results) -> str:
         "evaluation": _evaluation_lines,
         "data": _data_lines,
         "memory": _memory_lines,
+        "epochs": _epochs_lines,
         "extraction": _extraction_lines,
         "scale": _scale_lines,
     }
@@ -138,7 +139,7 @@ def _train_lines(steps: Results) -> Iterator[str]:
     parts = ("forward", "backward", "optimizer")
     yield f"\n{'training step':<28}{'questions/s':>12}{_heads(*WORK, *parts)}"
     for name, found in steps.items():
-        in_parts = "".join(f"{found['parts'][part]:10.4f}" for part in parts)
+        in_parts = "".join(f"{found['parts'][part]:10.4f}" for part in parts if found["parts"])  # recorded: all in one
         yield f"{name:<28}{found['questions_per_second']:12.1f}{_work(found)}{in_parts}"
     ours = steps["ours, fp32"]
     for name, found in steps.items():
@@ -225,6 +226,16 @@ def _memory_lines(memory: Results) -> Iterator[str]:
     yield f"\nmost GB held, training with {memory['feature_bytes'] / 1e9:.2f} GB of features kept in"
     for place, peaks in memory["peak_gb"].items():
         yield f"{place:<28}" + ", ".join(f"{where} {peak:.2f}" for where, peak in peaks.items())
+
+
+def _epochs_lines(found: Results) -> Iterator[str]:
+    train, val = found["questions"]
+    yield f"\ntrain.py: {train:,} training and {val:,} validation questions about {found['videos']:,} videos"
+    held = ", ".join(f"{where} {peak:.2f}" for where, peak in found["peak_gb"].items())
+    yield f"{found['precision']}, {found['place']}; most GB held: {held}"
+    first, later, steps = (found[f"{which}_seconds"] for which in ("first_epoch", "epoch", "train"))
+    yield f"{found['epochs']} epochs in {found['seconds']:.1f} s; the first, with the start, {first:.1f} s"
+    yield f"each later one in {later:.2f} s, of which {steps:.2f} s are training steps"
 
 
 def _scale_lines(rows: list[Results]) -> Iterator[str]:

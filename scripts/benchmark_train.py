@@ -14,6 +14,7 @@ from nets.tspm import build_model
 from scripts.benchmark_data import Shapes
 from scripts.benchmark_measure import Mark, Task, alone, in_turn, matrix_products, synchronize
 from scripts.benchmark_plain import FusedAttention, PlainTSPM, copy_segments, gather_segments
+from utils.cuda_graph import Recorded
 from utils.evaluation import predict
 from utils.runtime import Runtime, autocast, compiled, seed
 
@@ -27,13 +28,25 @@ PLAIN = {"plain, segment by segment": copy_segments, "plain, one gather": gather
 
 
 class Step:
-    """A training step on a batch that is in memory: a task whose parts are forward, backward and optimizer."""
+    """A training step on a batch that is in memory: a task whose parts are forward, backward and optimizer.
 
-    def __init__(self, model: nn.Module, inputs: dict[str, Tensor], device: torch.device, precision: str = "fp32"):
+    One that is recorded, as `train.py` does on a GPU, has no parts.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        device: torch.device,
+        precision: str = "fp32",
+        record: bool = False,
+    ):
         self.model, self.device, self.precision = model.to(device), device, precision
         self.inputs = {name: x.to(device) for name, x in inputs.items()}
         self.answer = torch.arange(len(inputs["question"]), device=device) % ANSWERS
-        self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=1e-4, fused=True, capturable=record)
+        self.recorded = Recorded(lambda **batch: self._learn(lambda part: None), tuple) if record else None
 
     def forward(self) -> Tensor:
         """The loss."""
@@ -44,13 +57,20 @@ class Step:
     def __call__(self, mark: Mark) -> None:
         """Forward, backward, optimizer."""
         with matrix_products(self.precision):
-            loss = self.forward()
-            mark("forward")
-            self.optimizer.zero_grad()
-            loss.backward()
-            mark("backward")
-            self.optimizer.step()
-            mark("optimizer")
+            if self.recorded:
+                self.recorded(answer=self.answer, **self.inputs)
+            else:
+                self._learn(mark)
+
+    def _learn(self, mark: Mark) -> Tensor:
+        loss = self.forward()
+        mark("forward")
+        self.optimizer.zero_grad()
+        loss.backward()
+        mark("backward")
+        self.optimizer.step()
+        mark("optimizer")
+        return loss.detach()
 
 
 def make_inputs(shapes: Shapes) -> dict[str, Tensor]:
@@ -79,9 +99,10 @@ def our_model(shapes: Shapes, top_k: int = 10) -> nn.Module:
     return build_model(config, shapes.features, ANSWERS)
 
 
-def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10) -> Step:
-    """A step of ours."""
-    return Step(our_model(shapes, top_k), make_inputs(shapes), device, precision)
+def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10, record: bool | None = None) -> Step:
+    """A step of ours, on a GPU recorded unless told otherwise."""
+    record = device.type == "cuda" if record is None else record
+    return Step(our_model(shapes, top_k), make_inputs(shapes), device, precision, record)
 
 
 def compiled_step(device: torch.device, precision: str, shapes: Shapes) -> tuple[Step, float]:
@@ -101,11 +122,16 @@ def compiled_step(device: torch.device, precision: str, shapes: Shapes) -> tuple
 
 
 def our_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
-    """Ours in each precision at the given shapes and at AVQA's: ten segments, of which eight are selected."""
+    """Ours in each precision at the given shapes and at AVQA's: ten segments, of which eight are selected.
+
+    On a GPU also with each kernel launched by itself.
+    """
     avqa = shapes._replace(features=shapes.features._replace(segments=10))
     made = {}
     for precision in PRECISIONS[device.type]:
         made[f"ours, {precision}"] = our_step(device, precision, shapes)
+        if device.type == "cuda":
+            made[f"ours, {precision}, launched"] = our_step(device, precision, shapes, record=False)
         made[f"ours, {precision}, AVQA"] = our_step(device, precision, avqa, top_k=8)
     return made
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
 from dataset.text_prompt import PromptTable, question_text
 from tests.synthetic import write_features, write_public
+from utils.checkpoint import load_checkpoint
 from utils.files import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -157,4 +157,4 @@ def losses(folder: Path) -> list[tuple[int, float, dict]]:
 
 def weights(path: Path) -> dict[str, np.ndarray]:
     """The model's weights in a checkpoint."""
-    return {k: v.numpy() for k, v in torch.load(path, weights_only=True)["model"].items()}
+    return {k: v.numpy() for k, v in load_checkpoint(path)["model"].items()}

@@ -1,0 +1,84 @@
+"""A recorded step does what the step does: each call once, with its own batch and the numbers of the moment."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.small_run import losses, make_data, run, weights
+from utils.cuda_graph import WARM_UP, Recorded, recordable
+from utils.runtime import Runtime
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+class Pretended(Recorded):
+    """Records as a GPU would: replaying reads the tensors where they lay, and the host's numbers as they were."""
+
+    def _record(self, constants, tensors):
+        self.held, rate = tensors, self.reads()
+
+        def replay():
+            self.result = self.held["x"].sum() * rate * constants[0]
+            replayed.append(rate)
+
+        replayed = self.replayed = []
+        self.graph = SimpleNamespace(replay=replay)
+
+
+def test_every_call_works_on_its_own_batch_with_the_numbers_of_the_moment():
+    rate, store, called = [1.0], torch.ones(3), []
+
+    def work(scale, x, store):
+        called.append(len(x))
+        return x.sum() * rate[0] * scale
+
+    recorded = Pretended(work, lambda: rate[0])
+
+    def call(n, size=4):
+        x = torch.full((size,), float(n))
+        result = recorded(2, x=x, store=store)
+        assert result == 2 * rate[0] * n * size
+        return result
+
+    results = [call(n) for n in range(WARM_UP + 2)]
+    assert called == [4] * WARM_UP
+    assert len(recorded.replayed) == 2
+    assert [result.item() for result in results] == [8.0 * n for n in range(WARM_UP + 2)]  # none is overwritten
+    assert recorded.held["store"] is store
+    call(1, size=3)  # a short batch, after which the recording still serves
+    call(7)
+    assert (called, len(recorded.replayed)) == ([4] * WARM_UP + [3], 3)
+    rate[0] = 0.5
+    for n in range(WARM_UP + 1):
+        call(n)
+    assert called == [4] * WARM_UP + [3] + [4] * WARM_UP
+    assert recorded.replayed == [0.5]
+
+
+def test_a_step_is_recorded_on_one_gpu():
+    assert recordable(Runtime(GPU), None)
+    assert recordable(Runtime(GPU), "default")
+    assert not recordable(Runtime(GPU), "reduce-overhead")  # which records by itself
+    assert not recordable(Runtime(GPU, world=2), None)
+    assert not recordable(Runtime(CPU), None)
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize(
+    ("residency", "precision"), [("device", "fp32"), ("memory", "fp32"), ("disk", "fp32"), ("device", "bf16")]
+)
+def test_a_recorded_run_equals_one_that_is_not(tmp_path, residency, precision):
+    data = make_data(tmp_path)
+    options = ("--train.device", "cuda", "--train.precision", precision, "--data.residency", residency)
+    options += ("--train.batch_size", 8, "--train.lr_step", 2, "--train.epochs", 4)
+    for name, graph in (("recorded", "true"), ("launched", "false")):
+        run("train.py", "--config", data, *options, "--train.graph", graph, "--out", tmp_path / name)
+    assert losses(tmp_path / "recorded") == losses(tmp_path / "launched")
+    ours, theirs = (weights(tmp_path / name / "last.pt") for name in ("recorded", "launched"))
+    assert all((ours[key] == theirs[key]).all() for key in theirs)
+    # Going on from what the other left: a recording begins with a checkpoint of either.
+    more = ("--train.epochs", 5, "--resume", "--out", tmp_path / "launched")
+    run("train.py", "--config", data, *options[:-2], *more, "--train.graph", "true")
+    assert len(losses(tmp_path / "launched")) == 5
