@@ -1,5 +1,6 @@
 """A recorded step does what the step does: each call once, with its own batch and the numbers of the moment."""
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from tests.small_run import losses, make_data, run, weights
 from utils.cuda_graph import WARM_UP, Recorded, recordable
+from utils.errors import UserError
 from utils.runtime import Runtime
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -55,6 +57,21 @@ def test_every_call_works_on_its_own_batch_with_the_numbers_of_the_moment():
         call(n)
     assert called == [4] * WARM_UP + [3] + [4] * WARM_UP
     assert recorded.replayed == [0.5]
+
+
+def test_what_cannot_be_recorded_is_said(monkeypatch):
+    @contextlib.contextmanager
+    def refuse(graph, capture_error_mode):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", SimpleNamespace)
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    recorded = Recorded(lambda x: x.sum(), tuple)
+    for _ in range(WARM_UP):
+        recorded(x=torch.ones(2))
+    with pytest.raises(UserError, match=r"\(operation not permitted .*capturing\); --train.graph false does without"):
+        recorded(x=torch.ones(2))
 
 
 def test_a_step_is_recorded_on_one_gpu():

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.errors import UserError
 from utils.runtime import Runtime
 
 WARM_UP = 3  # calls before recording: libraries set themselves up in them, and an optimizer makes its state
@@ -25,7 +26,7 @@ class Recorded:
     a recording holds the values that it was made with. Random numbers follow torch's generator as ever.
 
     Tensors that are the same in every call are read where they are; the others are copied to where those of the
-    recording lie.
+    recording lie. Raises `UserError` where the GPU cannot record.
     """
 
     def __init__(self, function: Callable[..., Tensor], reads: Callable[[], Any]):
@@ -53,5 +54,9 @@ class Recorded:
 
     def _record(self, constants: tuple, tensors: dict[str, Tensor | None]) -> None:
         self.held, self.graph = tensors, torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads read batches ahead
-            self.result = self.function(*constants, **tensors)
+        try:
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads read batches ahead
+                self.result = self.function(*constants, **tensors)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"the step cannot be recorded here ({reason}); --train.graph false does without") from error
