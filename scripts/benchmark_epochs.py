@@ -21,7 +21,7 @@ from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import FilledPrompt, PromptTable
 from scripts.benchmark_data import Features, Shapes, kinds, synthetic_manifest, video_bytes
 from utils.errors import UserError
-from utils.files import atomic_path, save_npy, write_json
+from utils.files import atomic_path, read_json, save_npy, write_json
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 
@@ -76,10 +76,12 @@ def epochs(work: Path, videos: int, count: int, device: str, precision: str, sha
 
 def make_run(work: Path, videos: int, shapes: Shapes) -> Path:
     """Make the folder, or find it as made before. Raises `UserError` where the disk is too small."""
-    features = Features(work / f"run-{videos}", videos, shapes.features, sparse=False)
-    whole = features.root / "whole.json"
-    if whole.exists():
+    features, asked = Features(work / f"run-{videos}", videos, shapes.features, sparse=False), _slotless()
+    texts = [sentence for filled in asked for sentence in (filled.question, filled.prompt)]
+    whole, made_for = features.root / "whole.json", {"sizes": shapes.features._asdict(), "sentences": texts}
+    if whole.exists() and read_json(whole) == made_for:
         return features.root
+    shutil.rmtree(features.root, ignore_errors=True)
     needed = videos * video_bytes(shapes.features)
     work.mkdir(parents=True, exist_ok=True)
     if needed > (free := shutil.disk_usage(work).free):
@@ -106,8 +108,6 @@ def make_run(work: Path, videos: int, shapes: Shapes) -> Path:
         packed = dict.fromkeys(features.names, (0, 0))  # no file of its own that could change
         write_json(folder / "packed" / "index.json", {"manifest": manifest, "videos": packed})
 
-    asked = _slotless()
-    texts = [sentence for filled in asked for sentence in (filled.question, filled.prompt)]
     claim_manifest(features.folder("text"), synthetic_manifest("text", (features.sizes.text,), "float32"))
     rows = random.standard_normal((len(texts), features.sizes.text), np.float32)
     save_npy(features.folder("text") / "features.npy", rows)
@@ -124,7 +124,7 @@ def make_run(work: Path, videos: int, shapes: Shapes) -> Path:
             for n, answer in enumerate(random.choice(MUSIC_AVQA_ANSWERS, count))
         ]
         write_json(features.root / f"{split}.json", rows)
-    write_json(whole, {})
+    write_json(whole, made_for)
     return features.root
 
 

@@ -435,6 +435,11 @@ def test_whole_epochs_are_trained_and_timed(tmp_path):
     assert [np.load(pack).shape for pack in packs] == [(70, 12, 8), (70, 12, 10), (70, 12, 4, 14)]
     assert all(np.isfinite(pack).all() and pack.std() > 0.9 for pack in map(np.load, packs))
     assert not (made / "out").exists()
+    stamp = packs[0].stat().st_mtime_ns
+    make_run(tmp_path, 70, SMALL)
+    assert packs[0].stat().st_mtime_ns == stamp
+    make_run(tmp_path, 70, SMALL._replace(features=SMALL.features._replace(audio=16)))
+    assert np.load(packs[0]).shape == (70, 12, 16)
 
 
 def test_epochs_that_cannot_be_trained_are_said_to(tmp_path):
