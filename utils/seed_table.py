@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from utils.files import write_bytes
 from utils.plots import BLUE, LIGHT_GREY, PALE_BLUE, VERMILION, save_png
@@ -108,6 +109,7 @@ def draw_bars(
     left.set(xlim=(0, 100), xlabel="accuracy, %")
     right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel=f"difference to {reference}, points")
+    right.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # not quarters: long labels meet
     figure.suptitle(title, fontsize=11)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     save_png(figure, path)
