@@ -94,13 +94,13 @@ def test_no_content_of_a_file_is_more_than_a_fault(tmp_path_factory, data, spoil
 
 
 def test_a_header_check_touches_headers_only(tmp_path):
-    folder = Folder(tmp_path, (1 << 20, 1 << 18), np.dtype("float16"))
-    with open(tmp_path / "huge.npy", "wb") as file:  # half a terabyte of hole
+    folder = Folder(tmp_path, (1 << 23, 1 << 18), np.dtype("float16"))
+    with open(tmp_path / "huge.npy", "wb") as file:  # four terabytes of hole: to read them takes many minutes
         file.write(folder.header)
         file.truncate(len(folder.header) + folder.nbytes)
     start = time.perf_counter()
     assert folder.check(["huge"]) == {}
-    assert time.perf_counter() - start < 1
+    assert time.perf_counter() - start < 60
 
 
 def test_faults_are_told_by_reason_with_counts(root):
