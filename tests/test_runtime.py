@@ -62,10 +62,11 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(("precision", "set_to"), [("fp32", "highest"), ("tf32", "high"), ("bf16", "highest")])
-def test_precision_rules_matrix_products(precision, set_to, gpu):
+def test_precision_rules_matrix_products_and_convolutions(precision, set_to, gpu):
     gpu((8, 0))
     with start("cuda", precision):
         assert torch.get_float32_matmul_precision() == set_to
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     if precision != "tf32":
         with start("cpu", precision), autocast(CPU, precision):
             product = torch.ones(2, 2) @ torch.ones(2, 2)

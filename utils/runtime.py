@@ -98,6 +98,7 @@ def start(device: str, precision: str, option: str = "train.device") -> Iterator
     if wants_gpu and (device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
         raise UserError(f"train.precision {precision} needs a GPU of compute capability 8.0 or more; take fp32")
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # convolutions, which PyTorch lets have it by default
     patient = None
     if world > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
