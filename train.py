@@ -133,6 +133,7 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
             at |= {"epoch": epoch, "step": step + 1}
             stopping = runtime.any(interrupt.asked)
             if stopping or len(unseen) == LOOK_EVERY or step + 1 == len(order):
+                memory.look()  # within the step it is looked at only when that is not replayed
                 bar.set_postfix(loss=f"{_mean_loss(unseen, questions.questions['question_id']):.3f}")
                 unseen.clear()
             if stopping:

@@ -74,6 +74,8 @@ class Loader:
         self.workers = workers
         self.residency, self.shards = _settle(residency, len(data.videos) * data.store.video_bytes, runtime)
         self.window = WINDOW if self.residency == "disk" else None
+        # One stream for all epochs: memory that was used on a stream is kept for that stream.
+        self.crossing = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.text = torch.from_numpy(data.text).to(self.device)
         self.features = {}
         if self.residency != "disk":
@@ -116,7 +118,7 @@ class Loader:
             lambda rows: self._gather(split, rows), orders, self.workers, None if self.features else prefetch
         )
         make = partial(self._batch, split)
-        return _overlapped(make, gathered) if self.device.type == "cuda" else starmap(make, gathered)
+        return _overlapped(make, gathered, self.crossing) if self.crossing else starmap(make, gathered)
 
     def _gather(self, split: Split, rows: np.ndarray) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
         """The features of the batch's videos, each once, and the row of each question's video among them."""
@@ -178,22 +180,26 @@ def _ahead(read: Callable, items: Iterable, workers: int, prefetch: Callable | N
     """
     with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as asker:
         pending: deque[Future] = deque()
-        for item in items:
-            if prefetch:
-                asker.submit(prefetch, item)
-            pending.append(pool.submit(read, item))
-            if len(pending) > 2 * workers:
+        try:
+            for item in items:
+                if prefetch:
+                    asker.submit(prefetch, item)
+                pending.append(pool.submit(read, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        finally:  # whoever stops early waits for nothing that has not begun
+            for executor in (pool, asker):
+                executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _overlapped(make: Callable[..., Batch], gathered: Iterable[tuple]) -> Iterator[Batch]:
-    """`starmap(make, gathered)`, each batch brought to the GPU while it computes with the one before.
+def _overlapped(make: Callable[..., Batch], gathered: Iterable[tuple], crossing: torch.cuda.Stream) -> Iterator[Batch]:
+    """`starmap(make, gathered)`, each batch brought to the GPU on a stream while it computes with the one before.
 
     The host stays at most two batches ahead, as each holds memory of the GPU until it has been used.
     """
-    crossing, used = torch.cuda.Stream(), deque()
+    used = deque()
     for parts in gathered:
         if len(used) == 2:
             used.popleft().synchronize()

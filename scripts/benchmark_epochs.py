@@ -29,7 +29,9 @@ SHEET = "dataset/TextPrompt.xlsx", "MUSIC-AVQA"
 DRAWN = 64  # videos whose features are drawn; the others repeat them, as drawing takes longer than writing
 
 
-def epochs(work: Path, videos: int, count: int, device: str, precision: str, shapes: Shapes) -> dict[str, Any]:
+def epochs(
+    work: Path, videos: int, count: int, device: str, precision: str, workers: int, shapes: Shapes
+) -> dict[str, Any]:
     """Train for `count` epochs by the command line: seconds of all, of a whole epoch, and of its training steps.
 
     Raises `UserError` where the disk is too small and where the training fails.
@@ -37,6 +39,7 @@ def epochs(work: Path, videos: int, count: int, device: str, precision: str, sha
     root = make_run(work, videos, shapes)
     split = {name: str(root / f"{name}.json") for name in ("train", "val")}
     options = {"data": split | {"features": str(root), "layout": "packed", "segments": shapes.features.segments}}
+    options["data"]["workers"] = workers
     options["model"] = {"hidden": shapes.hidden, "tokens": shapes.features.tokens}
     options["model"]["top_k"] = min(10, shapes.features.segments)
     options["train"] = {"epochs": count, "batch_size": shapes.batch, "device": device, "precision": precision}

@@ -43,11 +43,13 @@ def peak_of(features: Features, device: str, place: str, workers: int, shapes: S
         loader = Loader(open_data(features, "packed"), runtime, place, workers)
         split, memory = loader.data.splits["train"], PeakMemory(runtime.device)
         batches = epoch_order(features.video, shapes.batch, 0, 0, loader.window)[: 1 + STEPS]
-        given, record = next(loader.batches(split, batches[:1])).inputs, runtime.device.type == "cuda"
-        step = Step(our_model(shapes), given, runtime.device, record=record)
+        given = next(loader.batches(split, batches[:1])).inputs
+        step = Step(our_model(shapes), given, runtime.device, record=runtime.device.type == "cuda")
+        del given  # a batch that training would not hold
         for batch in loader.batches(split, batches[1:]):
             step.inputs, step.answer = batch.inputs, batch.answer
             step(lambda part: memory.look())  # after each part: between forward and backward it holds most
+            memory.look()  # a recorded step has no parts
         return memory.gb
 
 

@@ -285,7 +285,7 @@ def test_a_fed_step_tells_what_it_waits_for(monkeypatch):
                 yield SimpleNamespace(inputs={}, answer=n)
 
     class Step:
-        device = CPU
+        device, recorded = CPU, None
 
         def __call__(self, mark):
             clock[0] += 10
@@ -425,7 +425,7 @@ def test_the_peak_is_the_best_rate_of_all(first, monkeypatch):
 
 
 def test_whole_epochs_are_trained_and_timed(tmp_path):
-    found = epochs(tmp_path, 70, 2, "cpu", "fp32", SMALL)
+    found = epochs(tmp_path, 70, 2, "cpu", "fp32", 1, SMALL)
     assert found["questions"] == (240, 34)
     assert found["epochs"] == 2
     assert found["seconds"] > found["first_epoch_seconds"] > found["epoch_seconds"] > found["train_seconds"] > 0
@@ -444,9 +444,9 @@ def test_whole_epochs_are_trained_and_timed(tmp_path):
 
 def test_epochs_that_cannot_be_trained_are_said_to(tmp_path):
     with pytest.raises(UserError, match=r"GB are free; take fewer --videos, or another disk by --work"):
-        epochs(tmp_path, 10**9, 1, "cpu", "fp32", SMALL)
+        epochs(tmp_path, 10**9, 1, "cpu", "fp32", 1, SMALL)
     with pytest.raises(UserError, match=r"training for whole epochs failed\n.*needs a GPU"):
-        epochs(tmp_path, 64, 1, "cpu", "tf32", SMALL)
+        epochs(tmp_path, 64, 1, "cpu", "tf32", 1, SMALL)
 
 
 def test_a_step_trains():

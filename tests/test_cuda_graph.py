@@ -52,22 +52,35 @@ def test_every_call_works_on_its_own_batch_with_the_numbers_of_the_moment():
     call(1, size=3)  # a short batch, after which the recording still serves
     call(7)
     assert (called, len(recorded.replayed)) == ([4] * WARM_UP + [3], 3)
+    for _ in range(2 * WARM_UP):  # epochs, each with its short batch
+        call(1, size=3)
+        call(7)
+    assert (called, len(recorded.replayed)) == ([4] * WARM_UP + [3] * (1 + 2 * WARM_UP), 3 + 2 * WARM_UP)
+    called.clear()
     rate[0] = 0.5
     for n in range(WARM_UP + 1):
         call(n)
-    assert called == [4] * WARM_UP + [3] + [4] * WARM_UP
+    assert called == [4] * WARM_UP
     assert recorded.replayed == [0.5]
 
 
 def test_what_cannot_be_recorded_is_said(monkeypatch):
     @contextlib.contextmanager
     def refuse(graph, capture_error_mode):
-        yield
-        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        try:
+            yield
+        finally:  # PyTorch's way: ending the recording complains over what broke it
+            raise RuntimeError("operation failed due to a previous error during capture")
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", SimpleNamespace)
     monkeypatch.setattr(torch.cuda, "graph", refuse)
-    recorded = Recorded(lambda x: x.sum(), tuple)
+
+    def work(x):
+        if recorded.times > WARM_UP:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        return x.sum()
+
+    recorded = Recorded(work, tuple)
     for _ in range(WARM_UP):
         recorded(x=torch.ones(2))
     with pytest.raises(UserError, match=r"\(operation not permitted .*capturing\); --train.graph false does without"):

@@ -39,6 +39,7 @@ class Recorded:
         shapes = {name: x.shape for name, x in tensors.items() if x is not None}
         key = (shapes, constants, self.reads())
         if key == self.recorded:
+            self.seen = None
             for name in shapes:
                 if self.held[name].data_ptr() != tensors[name].data_ptr():
                     self.held[name].copy_(tensors[name])
@@ -58,5 +59,5 @@ class Recorded:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads read batches ahead
                 self.result = self.function(*constants, **tensors)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error.__context__ or error).splitlines()[0]  # ending the recording raises over what broke it
             raise UserError(f"the step cannot be recorded here ({reason}); --train.graph false does without") from error
