@@ -112,7 +112,8 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
         for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
             leftover.unlink()
         _announce(config, data.notes, loader.place, model, at)
-        write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        if at["epoch"] < options.epochs:  # a finished run keeps the configuration that made it
+            write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
         log = RunLog(folder, at["epoch"])
 
     for epoch in range(at["epoch"], options.epochs):

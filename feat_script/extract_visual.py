@@ -39,7 +39,7 @@ def parse(args: list[str] | None = None):
         "--fit",
         choices=["crop", "squash"],
         default="crop",
-        help="crop: CLIP's own centre square, which cuts 44 %% off a 16:9 frame; squash: the whole frame, out of shape",
+        help="crop: CLIP's own centre square, which cuts 7/16 off a 16:9 frame; squash: the whole frame, out of shape",
     )
     parser.add_argument("--segments", type=int, default=60, help="frames of a video: 60 for MUSIC-AVQA, 10 for AVQA")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where CLIP runs")
