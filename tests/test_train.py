@@ -354,13 +354,13 @@ def test_unknown_keys_of_a_file_are_named(data, tmp_path, capsys, monkeypatch):
 
 
 def test_an_existing_run_is_neither_overwritten_nor_resumed_with_other_options(data, plain, capsys, monkeypatch):
-    before = (plain / "last.pt").read_bytes()
+    before = [(plain / name).read_bytes() for name in ("last.pt", "config.yaml")]
     assert "--resume" in fails(capsys, monkeypatch, "--config", data, "--out", plain, "--train.epochs", EPOCHS + 1)
     error = fails(capsys, monkeypatch, "--config", data, "--out", plain, "--resume", "--model.hidden", "32")
     assert "model.hidden is 16 there, but 32 now" in error
-    printed = run("train.py", "--config", data, "--out", plain, "--train.epochs", EPOCHS)  # finished: it says so again
+    printed = run("train.py", "--config", data, "--out", plain, "--train.epochs", EPOCHS - 1)  # finished: says it again
     assert f"best: epoch {load_checkpoint(plain / 'last.pt')['at']['best_epoch']}" in printed
-    assert (plain / "last.pt").read_bytes() == before
+    assert [(plain / name).read_bytes() for name in ("last.pt", "config.yaml")] == before
 
 
 def test_processes_that_find_different_checkpoints_do_not_start(data, plain):
