@@ -38,8 +38,8 @@ def epochs(
     """
     root = make_run(work, videos, shapes)
     split = {name: str(root / f"{name}.json") for name in ("train", "val")}
-    options = {"data": split | {"features": str(root), "layout": "packed", "segments": shapes.features.segments}}
-    options["data"]["workers"] = workers
+    options = {"data": split | {"features": str(root), "layout": "packed", "workers": workers}}
+    options["data"]["segments"] = shapes.features.segments
     options["model"] = {"hidden": shapes.hidden, "tokens": shapes.features.tokens}
     options["model"]["top_k"] = min(10, shapes.features.segments)
     options["train"] = {"epochs": count, "batch_size": shapes.batch, "device": device, "precision": precision}

@@ -59,5 +59,6 @@ class Recorded:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads read batches ahead
                 self.result = self.function(*constants, **tensors)
         except RuntimeError as error:
-            reason = str(error.__context__ or error).splitlines()[0]  # ending the recording raises over what broke it
+            # Ending the recording raises over what broke it.
+            reason = str(error.__context__ or error).partition("\n")[0]
             raise UserError(f"the step cannot be recorded here ({reason}); --train.graph false does without") from error
