@@ -26,13 +26,21 @@ from dataset.data import Data, Split
 from dataset.loader import Loader
 from dataset.text_prompt import ANY, PromptTable
 from utils.errors import command
-from utils.evaluation import choose, in_batches, perceive
 from utils.files import write_json
-from utils.grounding import heat_maps, pointing_table, selection_table, true_segments, truth_of
-from utils.metrics import accuracy_row, bootstrap_interval, compare, is_music_avqa, judge, most_frequent, random_choice
-from utils.paper import TABLE1, format_table1, format_table7
-from utils.plots import accuracy_bars, confusion_matrix
-from utils.predictions import read_predictions, write_predictions
+from utils.scoring.evaluation import choose, in_batches, perceive
+from utils.scoring.grounding import heat_maps, pointing_table, selection_table, true_segments, truth_of
+from utils.scoring.metrics import (
+    accuracy_row,
+    bootstrap_interval,
+    compare,
+    is_music_avqa,
+    judge,
+    most_frequent,
+    random_choice,
+)
+from utils.scoring.paper import TABLE1, format_table1, format_table7
+from utils.scoring.plots import accuracy_bars, confusion_matrix
+from utils.scoring.predictions import read_predictions, write_predictions
 
 PAPER_QUESTIONS = 9129  # of MUSIC-AVQA's test split, by question
 

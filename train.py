@@ -26,16 +26,16 @@ from dataset.data import Data, open_data
 from dataset.loader import Loader, epoch_order
 from nets.config import FeatureSizes
 from nets.layers import StandardizedLinear
-from nets.tspm import build_model, edges_and_depths
+from nets.tspm.model import build_model, edges_and_depths
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.cuda_graph import Recorded, recordable
 from utils.errors import Interrupted, UserError, command
-from utils.evaluation import in_batches, predict
 from utils.files import write_bytes
-from utils.metrics import accuracy_row, judge
 from utils.run_log import RunLog
 from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
+from utils.scoring.evaluation import in_batches, predict
+from utils.scoring.metrics import accuracy_row, judge
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
 

@@ -12,7 +12,7 @@ from configs.schema import Config
 from dataset.config import DataConfig
 from dataset.data import Data, open_data
 from nets.config import FeatureSizes
-from nets.tspm import build_model
+from nets.tspm.model import build_model
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.errors import UserError
 from utils.manifest import compare_manifests
@@ -37,7 +37,7 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
     """
     stored = load_checkpoint(path)
     if not isinstance(stored, dict) or "config" not in stored:
-        raise UserError(f"{path}: is no checkpoint of train.py; scripts/convert_public.py converts published weights")
+        raise UserError(f"{path}: is no checkpoint of train.py; scripts.convert_public converts published weights")
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
         if runtime.world > 1:

@@ -29,7 +29,7 @@ class DataConfig:
     features: str = "data/music_avqa/features"
     """Folder of the feature kinds: vggish, clip_frame, clip_token_<tokens>, text."""
     layout: Literal["files", "packed", "public"] = "files"
-    """A file per video, arrays made by scripts/pack_features.py, or the folders of the published implementation."""
+    """A file per video, arrays made by scripts.pack_features, or the folders of the published implementation."""
     segments: int = 60
     """Segments T of a video: 60 for MUSIC-AVQA, 10 for AVQA."""
     tokens: int | None = None

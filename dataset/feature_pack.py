@@ -33,7 +33,7 @@ class Pack:
         index = self.path.with_name("index.json")
         sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
         which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
-        again = f"pack with: python scripts/pack_features.py {which}"
+        again = f"pack with: python -m scripts.pack_features {which}"
         if not index.exists():
             raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
         held = read_json(index)

@@ -1,7 +1,7 @@
 """The feature store: arrays by video and text rows by sentence, from any of three layouts on disk.
 
     files     a `.npy` per video and kind, as extraction writes them; `manifest.json` in each kind's folder
-    packed    one memory-mapped array per kind, made of those by scripts/pack_features.py
+    packed    one memory-mapped array per kind, made of those by scripts.pack_features
     public    the folders of the published TSPM implementation, unmodified; no manifests, text by question id
 
 Shapes and widths come from the manifests (public: from the first file that fits), so the model is built to what is

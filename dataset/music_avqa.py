@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from utils.errors import UserError
-from utils.metrics import TABLE1_TYPES
+from utils.scoring.metrics import TABLE1_TYPES
 
 
 def read_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Check feature files before training does: which are missing, cut off, misshapen or not finite.
 
-    python scripts/check_features.py --features data/music_avqa/features --segments 60 --tokens 14 \
+    python -m scripts.check_features --features data/music_avqa/features --segments 60 --tokens 14 \
         --annotations data/music_avqa/annotations/*.json
 
 Headers and lengths are checked in seconds; `--deep` reads every number. Exit status: 0 all whole, 1 faults, 2 a folder

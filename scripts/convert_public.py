@@ -1,4 +1,4 @@
-"""Convert a checkpoint of the published TSPM implementation: python scripts/convert_public.py PUBLIC.pt --out runs/x
+"""Convert a checkpoint of the published TSPM implementation: python -m scripts.convert_public PUBLIC.pt --out runs/x
 
 The result is a run folder whose best.pt test.py reads like any other. The model is wired as the published one is: the
 tokens of segments 0..K-1 (`spm_frames: first_k`). Every key is used or named as unused.
@@ -14,7 +14,7 @@ from torch import Tensor
 from configs import schema
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from nets.config import FeatureSizes
-from nets.tspm import build_model
+from nets.tspm.model import build_model
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.errors import UserError, command

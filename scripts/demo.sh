@@ -10,7 +10,7 @@ bandstand=data/bandstand assets=assets/bandstand
 step() { printf '\n== %s\n' "$*"; }
 
 step "1/6 render 500 videos of 20 s, with questions and the truth about when and where ($bandstand)"
-python scripts/render_bandstand.py --preset demo --out $bandstand
+python -m scripts.render_bandstand --preset demo --out $bandstand
 
 step "2/6 extract audio, frame, token and text features with the small encoders of $assets"
 python -m feat_script.extract_audio --videos $bandstand/videos --out $bandstand/features \
@@ -28,7 +28,7 @@ python train.py --config configs/bandstand.yaml --config configs/ablations/quest
     --out runs/bandstand_question --resume
 
 step "5/6 draw what the model looked at"
-python scripts/visualize.py --run runs/bandstand --videos $bandstand/videos --out runs/bandstand/figure4.png
+python -m scripts.visualize --run runs/bandstand --videos $bandstand/videos --out runs/bandstand/figure4.png
 
 step "6/6 test both on videos that neither has seen"
 python test.py --run runs/bandstand_question

@@ -1,7 +1,7 @@
 """Fetch public annotations and weights; interrupted, it goes on where it was.
 
-    python scripts/download.py                                   # what there is, and what a person must fetch by hand
-    python scripts/download.py music_avqa vggish clip_l14
+    python -m scripts.download                                   # what there is, and what a person must fetch by hand
+    python -m scripts.download music_avqa vggish clip_l14
 
 Files whose digest is known, or the start of it, are checked. The whole digest of every file is recorded at its first
 download in <root>/digests.json, and compared from then on: a file that changed under its address is refused.

@@ -1,6 +1,6 @@
 """Questions of MUSIC-AVQA's format with four answers offered each, in AVQA's format: Table 7 on Bandstand.
 
-    python scripts/offer_choices.py --annotations data/bandstand/annotations --out data/bandstand/annotations_choice
+    python -m scripts.offer_choices --annotations data/bandstand/annotations --out data/bandstand/annotations_choice
 
 The three wrong answers are those of other questions of the same template, then of the same type, then any. Templates
 and their values are kept, so that prompts and text features stay the same: train with `--data.dataset avqa`.

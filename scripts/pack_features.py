@@ -1,6 +1,6 @@
 """Pack the per-video files of each kind into one array that training maps into memory.
 
-    python scripts/pack_features.py --features data/music_avqa/features --segments 60 --tokens 14
+    python -m scripts.pack_features --features data/music_avqa/features --segments 60 --tokens 14
 
 Then train with `--data.layout packed`. Every file is read once and checked; the files themselves stay, and may be
 deleted afterwards. A pack is refused once its files have changed: run this again.

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of the default model and of every ablation: python scripts/profile_model.py
+"""Parameters and FLOPs of the default model and of every ablation: python -m scripts.profile_model
 
 True figures are a question's share of the operations of a forward pass over 64 (a multiply-add is two FLOPs). The
 paper's Table 6 was made with thop, so its counts stand beside: it counts a multiply-add once, and nothing of the
@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
 from nets.config import FeatureSizes
-from nets.tspm import build_model, zero_features
+from nets.tspm.model import build_model, zero_features
 from utils.cli import Parser
 from utils.errors import command
-from utils.paper import TABLE6
+from utils.scoring.paper import TABLE6
 
 BATCH = 64
 WIDTHS = {"ViT-L/14": (768, 1024, 768), "ViT-B/32": (512, 768, 512)}  # frame, token, text

@@ -1,6 +1,6 @@
 """Render Bandstand, the benchmark that knows when and where every answer is: videos, annotations, truth.
 
-    python scripts/render_bandstand.py --preset demo --out data/bandstand
+    python -m scripts.render_bandstand --preset demo --out data/bandstand
 
 Interrupted, it goes on where it was. Annotations and truth are made anew each time: a second for the demo, three for
 the study, a minute and a half for the full preset.

@@ -1,6 +1,6 @@
 """Draw what was extracted from a video: its frames, its sound, and the merged tokens as regions, second by second.
 
-    python scripts/show_features.py 00000093 --videos data/videos --features data/features --tokens 14
+    python -m scripts.show_features 00000093 --videos data/videos --features data/features --tokens 14
 
 Three strips for every ten seconds. On top the frames; what CLIP did not see is dark. Below them each frame with its
 merged tokens: patches of one token share a colour and an outline, and a number says how many patches it stands for. At
@@ -26,8 +26,8 @@ from feat_script.vggish import log_mel
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import npy_header, read_json, write_bytes
-from utils.geometry import seen_box
 from utils.manifest import read_manifest
+from utils.scoring.geometry import seen_box
 
 COLUMNS, WIDE = 10, 320  # seconds in a row; pixels of a frame's long side
 

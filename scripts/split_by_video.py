@@ -1,10 +1,10 @@
 """Split MUSIC-AVQA's questions by video, 7 : 1 : 2, so that no test video occurs in training (Table 2).
 
-    python scripts/split_by_video.py --annotations data/music_avqa/annotations/{train,val,test}.json \\
+    python -m scripts.split_by_video --annotations data/music_avqa/annotations/{train,val,test}.json \\
         --out data/music_avqa/annotations_video_split
 
 The same files, in any order, and the same seed give the same split. Mirrored copies of a video, and those with other
-sound (version 2), go where the original goes. The paper's own split is published: `scripts/download.py
+sound (version 2), go where the original goes. The paper's own split is published: `scripts.download
 music_avqa_video_split` fetches it.
 """
 

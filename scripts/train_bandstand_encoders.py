@@ -1,6 +1,6 @@
 """Train Bandstand's small encoders, CLIP and VGGish in their checkpoint formats, on scenes outside the benchmark.
 
-    python scripts/train_bandstand_encoders.py --out assets/bandstand
+    python -m scripts.train_bandstand_encoders --out assets/bandstand
 
 Writes two CLIPs of different patch size and a VGGish (float16 state_dicts), which feature extraction reads as it reads
 the public weights, and prints what they know of scenes that they never saw.
@@ -19,9 +19,9 @@ from torch import nn
 
 from dataset.bandstand.lessons import lessons
 from dataset.text_prompt import PromptTable
-from scripts.bandstand_clip import WORDS, measure_clip, train_clip
-from scripts.bandstand_teaching import HELD_OUT, SECONDS
-from scripts.bandstand_vggish import hear_all, measure_vggish, scale_features, train_vggish
+from scripts.bandstand.clip import WORDS, measure_clip, train_clip
+from scripts.bandstand.teaching import HELD_OUT, SECONDS
+from scripts.bandstand.vggish import hear_all, measure_vggish, scale_features, train_vggish
 from utils.cli import Parser
 from utils.errors import command
 from utils.files import atomic_path

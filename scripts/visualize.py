@@ -1,7 +1,7 @@
 """Figure 4 of the paper from any run: when and where the model looked, for a few questions of a split.
 
-    python scripts/visualize.py --run runs/bandstand --videos data/bandstand/videos
-    python scripts/visualize.py --run runs/bandstand --videos data/bandstand/videos --questions 12 45 --out two.png
+    python -m scripts.visualize --run runs/bandstand --videos data/bandstand/videos
+    python -m scripts.visualize --run runs/bandstand --videos data/bandstand/videos --questions 12 45 --out two.png
 
 Without --questions a few are drawn by --seed, of as many types as can be; where truth files tell in which segments a
 prompt is true, from the questions for which these are neither none nor all. Any option of the stored configuration may
@@ -21,10 +21,10 @@ from dataset.loader import Loader
 from feat_script.media import MediaError, read_frames
 from feat_script.pipeline import find_videos
 from utils.errors import UserError, command
-from utils.evaluation import choose, perceive
-from utils.figure4 import Example, Frame, draw
-from utils.grounding import heat_maps, sounding_boxes, true_segments, truth_of
-from utils.metrics import judge
+from utils.scoring.evaluation import choose, perceive
+from utils.scoring.figure4 import Example, Frame, draw
+from utils.scoring.grounding import heat_maps, sounding_boxes, true_segments, truth_of
+from utils.scoring.metrics import judge
 
 LONG_SIDE = 320  # pixels of a frame as it is drawn
 

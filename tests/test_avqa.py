@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 from dataset.answers import avqa_vocabulary
 from tests.small_run import avqa_rows, losses, make_data, run
 from utils.checkpoint import load_checkpoint
-from utils.evaluation import choose
 from utils.files import read_json, write_json
+from utils.scoring.evaluation import choose
 
 CLASSES = 9
 LOGITS = arrays(np.float32, (3, CLASSES), elements=st.floats(-50, 50, width=32), unique=True)

@@ -17,8 +17,8 @@ from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import encode_frames, encode_sentences, fit_image, load_clip
 from feat_script.media import read_frames
 from feat_script.vggish import load_vggish
-from scripts.bandstand_clip import Batch, train_clip
-from scripts.bandstand_vggish import Listener
+from scripts.bandstand.clip import Batch, train_clip
+from scripts.bandstand.vggish import Listener
 from scripts.train_bandstand_encoders import save
 from tests.bandstand_scenes import performer, scene
 

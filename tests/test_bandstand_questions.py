@@ -16,7 +16,7 @@ from dataset.bandstand.moments import MOMENTS, segments_of
 from dataset.bandstand.questions import TEMPLATES
 from dataset.text_prompt import PromptTable
 from tests.bandstand_scenes import performer, scene
-from utils.metrics import TABLE1_TYPES
+from utils.scoring.metrics import TABLE1_TYPES
 
 BY_TEXT = {template.text: template for template in TEMPLATES}
 

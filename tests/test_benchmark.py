@@ -14,15 +14,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.features import open_features
 from nets.config import FeatureSizes
 from nets.layers import SingleHeadAttention
-from scripts import benchmark, benchmark_measure, benchmark_reading, benchmark_train
-from scripts.benchmark_data import FULL, Features, Shapes, kinds, make_features, open_data, video_bytes
-from scripts.benchmark_epochs import epochs, make_run
-from scripts.benchmark_measure import Counter, Timing, alone, interleaved, on_device, own_products, run_seconds
-from scripts.benchmark_memory import peak_memories
-from scripts.benchmark_plain import FusedAttention, PlainReader, copy_segments, gather_segments
-from scripts.benchmark_reading import fed, fed_steps, forget, read_rates, scattered, windowed
-from scripts.benchmark_report import NONE, scale
-from scripts.benchmark_train import compiled_step, make_inputs, our_step, plain_steps
+from scripts.benchmark import __main__ as benchmark
+from scripts.benchmark import measure as benchmark_measure
+from scripts.benchmark import reading as benchmark_reading
+from scripts.benchmark import train as benchmark_train
+from scripts.benchmark.data import FULL, Features, Shapes, kinds, make_features, open_data, video_bytes
+from scripts.benchmark.epochs import epochs, make_run
+from scripts.benchmark.measure import Counter, Timing, alone, interleaved, on_device, own_products, run_seconds
+from scripts.benchmark.memory import peak_memories
+from scripts.benchmark.plain import FusedAttention, PlainReader, copy_segments, gather_segments
+from scripts.benchmark.reading import fed, fed_steps, forget, read_rates, scattered, windowed
+from scripts.benchmark.report import NONE, scale
+from scripts.benchmark.train import compiled_step, make_inputs, our_step, plain_steps
 from scripts.convert_public import convert
 from utils.errors import UserError
 from utils.runtime import Runtime
@@ -221,7 +224,7 @@ def test_features_that_do_not_fit_the_disk_are_refused(tmp_path):
 
 
 def test_the_size_of_the_features_is_said_before_they_are_made(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("scripts.benchmark_data._write", lambda features: features.root.mkdir())
+    monkeypatch.setattr("scripts.benchmark.data._write", lambda features: features.root.mkdir())
     make_features(tmp_path, 9_288, True, FULL.features)
     said = capsys.readouterr().out
     assert "9,288 videos and 31,927 questions" in said

@@ -8,9 +8,9 @@ import pytest
 from dataset.annotations import read_annotations
 from dataset.music_avqa import recording
 from dataset.text_prompt import PromptTable
-from scripts.derived_annotations import choice_of_four, music_avqa, split_by_videos
 from scripts.offer_choices import offer_choices
-from scripts.run_queue import resolve
+from scripts.reproduce.derived import choice_of_four, music_avqa, split_by_videos
+from scripts.reproduce.queue import resolve
 from scripts.split_by_video import split_by_video
 from tests.small_run import ROOT, make_data, music_rows
 from utils.errors import UserError

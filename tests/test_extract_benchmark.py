@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from feat_script.clip_vision import encode_frames, schedules
 from feat_script.media import read_audio, read_frames
-from scripts.benchmark_extraction import PUBLIC, extraction_rates, flops_per_frame, make_video, random_clip
+from scripts.benchmark.extraction import PUBLIC, extraction_rates, flops_per_frame, make_video, random_clip
 from tests.clips import sine, write_clip
 from tests.small_encoders import save_small_clip, small_clip
 from utils.runtime import Runtime

@@ -15,7 +15,7 @@ from dataset.feature_folder import Folder
 from dataset.feature_pack import Pack, write_pack
 from dataset.features import KINDS
 from scripts import pack_features
-from scripts.benchmark_reading import forget
+from scripts.benchmark.reading import forget
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
 from utils.errors import UserError
 from utils.files import save_npy
@@ -90,7 +90,7 @@ def test_what_is_prefetched_comes_into_memory_whole_and_alone(tmp_path, layout):
 
 
 def test_a_pack_without_an_index_is_none(root):
-    with pytest.raises(UserError, match=r"no whole pack.*pack_features\.py"):
+    with pytest.raises(UserError, match=r"no whole pack.*scripts\.pack_features"):
         opened(root, "packed")
     pack(root)
     (root / "clip_frame/packed/index.json").unlink()

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from utils.errors import UserError
-from utils.geometry import patch_centres, seen_box
-from utils.grounding import (
+from utils.scoring.geometry import patch_centres, seen_box
+from utils.scoring.grounding import (
     chance_precision,
     heat_maps,
     pointing_table,
@@ -58,7 +58,7 @@ def test_truth_files_become_masks(tmp_path):
     truth = truth_of(tmp_path, asked(2))
     expected = [[False, True, True, False], [False] * 4]
     assert true_segments(asked(2), truth, 4).tolist() == expected
-    remedy = f"python scripts/render_bandstand.py --out {tmp_path.parent}"
+    remedy = f"python -m scripts.render_bandstand --out {tmp_path.parent}"
     with pytest.raises(UserError, match=rf"v\.json: lacks question 2; make .* {remedy}"):
         truth_of(tmp_path, asked(3))
 

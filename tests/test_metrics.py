@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary, avqa_vocabulary
-from utils import metrics
 from utils.errors import UserError
+from utils.scoring import metrics
 from utils.text import normalised
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from nets.config import FeatureSizes, ModelConfig
 from nets.layers import Dropout, QueryAttention, SingleHeadAttention, StandardizedLinear, attention_weights
-from nets.tspm import build_model
+from nets.tspm.model import build_model
 from scripts.convert_public import convert
 from tests.public_network import PublicNetwork, public_state_dict
 from utils.errors import UserError

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from utils import paper
-from utils.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
+from utils.scoring import paper
+from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
 
 QUESTIONS = dict(
     zip(TABLE1_COLUMNS, [1017, 594, 1611, 1197, 1225, 2422, 988, 1265, 920, 1101, 822, 5096, 9129], strict=True)

@@ -6,10 +6,10 @@ import pytest
 from matplotlib.image import imread
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
-from utils import plots
 from utils.errors import UserError
-from utils.metrics import TABLE1_COLUMNS, TABLE1_TYPES, accuracy_row, bootstrap_interval, judge
-from utils.paper import TABLE1, TABLE7
+from utils.scoring import plots
+from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_TYPES, accuracy_row, bootstrap_interval, judge
+from utils.scoring.paper import TABLE1, TABLE7
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
-from utils.metrics import accuracy_row, judge
-from utils.predictions import COLUMNS, read_predictions, write_predictions
+from utils.scoring.metrics import accuracy_row, judge
+from utils.scoring.predictions import COLUMNS, read_predictions, write_predictions
 
 HEADER = ",".join(COLUMNS)
 GOOD = "12,00000093,Audio,Counting,one,one,True"

@@ -9,12 +9,13 @@ import pytest
 from matplotlib.image import imread
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
-from scripts import run_queue, tables
-from scripts.reproduce import TABLES, main
-from scripts.run_queue import Run, resolve
+from scripts.reproduce import queue as run_queue
+from scripts.reproduce import tables
+from scripts.reproduce.__main__ import TABLES, main
+from scripts.reproduce.queue import Run, resolve
 from tests.small_run import ROOT, make_data, run
 from utils.files import read_json
-from utils.paper import TABLE1, TABLE2, TABLE3, TABLE4, TABLE7
+from utils.scoring.paper import TABLE1, TABLE2, TABLE3, TABLE4, TABLE7
 
 SPLITS = ("train", "val", "test")
 
@@ -104,7 +105,7 @@ def test_a_table_is_written_with_its_command_its_seeds_and_what_went_wrong(quick
     results = reproduce_in(tmp_path, data, "table3", "--seeds", "0", "1", "2", expect=1)
     text = (results / "table3.md").read_text()
     assert text.startswith(
-        "# Table 3: modules, on MUSIC-AVQA (tspm)\n\n    python scripts/reproduce.py table3 --seeds 0 1 2"
+        "# Table 3: modules, on MUSIC-AVQA (tspm)\n\n    python -m scripts.reproduce table3 --seeds 0 1 2"
     )
     assert "![Table 3: modules](table3.png)" in text
     assert "| TSPM | this project | 3 | 61.00 ± 2.48 | 61.00 ± 2.48 | 61.00 ± 2.48 | 61.00 ± 2.48 |" in text
@@ -251,9 +252,9 @@ def test_without_anything_every_folder_is_named_with_its_command_and_size(tmp_pa
     assert sum("feat_script.extract_text" in line and line.startswith("missing") for line in lines) == 2
     for split in SPLITS:
         path = f"data/music_avqa/annotations/{split}.json"
-        assert f"{path}: no such file; python scripts/download.py music_avqa fetches it" in lines
+        assert f"{path}: no such file; python -m scripts.download music_avqa fetches it" in lines
         path = f"data/music_avqa/annotations_video_split/{split}.json"
-        assert f"{path}: no such file; python scripts/download.py music_avqa_video_split fetches it" in lines
+        assert f"{path}: no such file; python -m scripts.download music_avqa_video_split fetches it" in lines
     assert any(line.startswith("data/music_avqa/videos: no such folder; fetch the videos by hand") for line in lines)
     assert "      python train.py --config configs/music_avqa.yaml --train.device cpu --model.temporal even" in told
     assert f"{3 * (7 + 5 + 1 + 2)} runs to do" in told  # Tables 4 and 5 share TSPM with Table 3
@@ -313,7 +314,7 @@ def test_the_public_layout_and_avqa_are_told_as_they_are(tmp_path, monkeypatch, 
 def test_the_language_prior_needs_text_features_alone(data, tmp_path):
     shutil.copytree(data.parent / "features/text", tmp_path / "features/text")
     options = ["--config", data, "--data.features", tmp_path / "features", "--runs", tmp_path / "runs"]
-    run("scripts/reproduce.py", "prior", *options, "--seeds", 0, "--results", tmp_path / "results")
+    run("-m", "scripts.reproduce", "prior", *options, "--seeds", 0, "--results", tmp_path / "results")
     table = pd.read_csv(tmp_path / "results/tspm/prior.csv", comment="#").set_index("row")
     (found,) = (read_json(path)["accuracy"]["All"] for path in (tmp_path / "runs").glob("tspm/*/test/metrics.json"))
     assert table.loc["question only", "All"] == pytest.approx(found, abs=1e-3)
@@ -322,7 +323,7 @@ def test_the_language_prior_needs_text_features_alone(data, tmp_path):
 @pytest.mark.slow
 def test_cost_is_measured(data, tmp_path):
     where = ["--seeds", 0, "--train.epochs", 1, "--runs", tmp_path / "runs", "--results", tmp_path]
-    run("scripts/reproduce.py", "table6", "--config", data, *where)
+    run("-m", "scripts.reproduce", "table6", "--config", data, *where)
     cost = pd.read_csv(tmp_path / "tspm/table6.csv", comment="#").set_index(["row", "source"])
     ours = cost.loc[("TSPM", "this project")]
     assert ours["parameters"] > ours["trained"] > cost.loc[("question only", "this project"), "trained"] > 0

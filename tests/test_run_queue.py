@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from scripts import run_queue
-from scripts.run_queue import Run, find_run, find_workers, work
+from scripts.reproduce import queue as run_queue
+from scripts.reproduce.queue import Run, find_run, find_workers, work
 from tests.small_run import ROOT, make_data
 from tests.synthetic import edit_json
 from utils.errors import Interrupted, UserError
@@ -214,7 +214,7 @@ def test_a_run_that_another_queue_works_on_is_waited_for_and_not_done_twice(conf
 DRIVER = """
 import sys
 from pathlib import Path
-from scripts import run_queue
+from scripts.reproduce import queue as run_queue
 from tests.test_run_queue import quick
 config = run_queue.resolve(["--config", sys.argv[1], "--train.epochs", "8"])
 root = Path(sys.argv[2])

@@ -16,8 +16,8 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 
 from utils.errors import Interrupted, UserError, command
-from utils.evaluation import in_batches, predict
 from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
+from utils.scoring.evaluation import in_batches, predict
 
 CPU = torch.device("cpu")
 

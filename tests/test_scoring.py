@@ -21,8 +21,8 @@ from dataset.answers import MUSIC_AVQA_ANSWERS
 from tests.small_run import ROOT, make_data, run
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.files import read_json, write_json
-from utils.metrics import TABLE1_TYPES
 from utils.runtime import Runtime
+from utils.scoring.metrics import TABLE1_TYPES
 
 WRITTEN = {"predictions.csv", "metrics.json", "confusion.png", "accuracy.png"}
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from utils import seed_table
-from utils.plots import save_png
-from utils.seed_table import MOST_SEEDS, Line, draw_bars, write_csv, write_markdown
+from scripts.reproduce import seed_table
+from scripts.reproduce.seed_table import MOST_SEEDS, Line, draw_bars, write_csv, write_markdown
+from utils.scoring.plots import save_png
 
 LINES = [
     Line("ours", "this project", [{"A": 50.0, "All": 60.0}, {"A": 52.0, "All": 61.0}, {"A": 54.0, "All": 62.0}]),

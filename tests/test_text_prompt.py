@@ -383,7 +383,7 @@ def test_a_row_without_a_question_is_named(row, field):
         question_text(row)
 
 
-# scripts/check_prompts.py
+# scripts.check_prompts
 
 
 def test_the_script_counts_rows_and_fallen_questions(write, tmp_path, monkeypatch, capsys):

@@ -21,16 +21,16 @@ from dataset.data import open_data
 from feat_script import extract_audio, extract_text, extract_visual
 from feat_script.pipeline import find_videos
 from nets.config import FeatureSizes
-from nets.tspm import build_model
+from nets.tspm.model import build_model
 from scripts import visualize
 from tests.clips import number, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
 from tests.small_run import make_data, run
-from utils import figure4
 from utils.checkpoint import save_checkpoint
-from utils.figure4 import Example, Frame, draw
 from utils.files import read_json, write_json
-from utils.plots import BLUE
+from utils.scoring import figure4
+from utils.scoring.figure4 import Example, Frame, draw
+from utils.scoring.plots import BLUE
 
 T, K, SIZE = 6, 3, (48, 32)  # segments, selected, width and height of the videos
 SEEN = (8, 40)  # left and right of what CLIP sees of them
@@ -320,7 +320,7 @@ def test_from_rendered_videos_to_the_picture(tmp_path):
     settings = {"data": files | options, "model": {"hidden": 16, "top_k": 3}, "train": {"epochs": 1, "device": "cpu"}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings))
     run("train.py", "--config", tmp_path / "small.yaml", "--out", tmp_path / "runs/small")
-    said = run("scripts/visualize.py", "--run", tmp_path / "runs/small", "--videos", tmp_path / "videos")
+    said = run("-m", "scripts.visualize", "--run", tmp_path / "runs/small", "--videos", tmp_path / "videos")
     assert str(tmp_path / "runs/small/figure4.png") in said
     picture = imread(tmp_path / "runs/small/figure4.png")
     assert picture.shape[0] > 1000

@@ -23,8 +23,8 @@ from dataset.bandstand.questions import TEMPLATES
 from dataset.bandstand.scene import INSTRUMENTS
 from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import MEAN, STD
-from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rms
-from utils.grounding import chance_precision
+from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
+from utils.scoring.grounding import chance_precision
 
 CONTEXT, WORDS = 77, 49408
 CLASSES = 2 * len(INSTRUMENTS)  # of a patch: resting or playing, by instrument

@@ -15,7 +15,7 @@ from dataset.bandstand import lessons as taught
 from dataset.bandstand.benchmark import ENCODERS
 from dataset.bandstand.scene import INSTRUMENTS, LOUDNESS_DB, NOTES_PER_SECOND, make_scene
 from feat_script.vggish import VGGish, examples
-from scripts.bandstand_teaching import SECONDS, average_precision, optimiser, rms
+from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
 
 OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
 REST = 128 - OWN * len(INSTRUMENTS)

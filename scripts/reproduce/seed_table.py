@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.files import write_bytes
-from utils.plots import BLUE, LIGHT_GREY, PALE_BLUE, VERMILION, save_png
+from utils.scoring.plots import BLUE, LIGHT_GREY, PALE_BLUE, VERMILION, save_png
 
 Row = Mapping[str, float]
 

@@ -20,8 +20,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.textpath import text_to_path
 
-from utils.geometry import seen_box
-from utils.plots import BLUE, VERMILION, save_png
+from utils.scoring.geometry import seen_box
+from utils.scoring.plots import BLUE, VERMILION, save_png
 
 GREEN = "#009E73"  # what is true; with the others of Okabe and Ito (2008)
 GREY, DARK = "#BDBDBD", "#595959"

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from dataset.loader import Batch
 from nets.config import ModelConfig
 from nets.layers import Dropout, SingleHeadAttention
-from nets.tspm import build_model
-from scripts.benchmark_data import Shapes
-from scripts.benchmark_measure import Mark, Task, alone, in_turn, matrix_products, synchronize
-from scripts.benchmark_plain import FusedAttention, PlainTSPM, copy_segments, gather_segments
+from nets.tspm.model import build_model
+from scripts.benchmark.data import Shapes
+from scripts.benchmark.measure import Mark, Task, alone, in_turn, matrix_products, synchronize
+from scripts.benchmark.plain import FusedAttention, PlainTSPM, copy_segments, gather_segments
 from utils.cuda_graph import Recorded
-from utils.evaluation import predict
 from utils.runtime import Runtime, autocast, compiled, seed
+from utils.scoring.evaluation import predict
 
 ANSWERS = 42
 EVALUATED = 4  # batches of a round of evaluation

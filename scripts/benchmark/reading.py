@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dataset.loader import WINDOW, Loader, epoch_order
-from scripts.benchmark_data import Features, kinds, open_data, video_bytes
-from scripts.benchmark_measure import Mark, Task, Timing, run_seconds, synchronize
-from scripts.benchmark_plain import PlainReader
-from scripts.benchmark_train import Step
+from scripts.benchmark.data import Features, kinds, open_data, video_bytes
+from scripts.benchmark.measure import Mark, Task, Timing, run_seconds, synchronize
+from scripts.benchmark.plain import PlainReader
+from scripts.benchmark.train import Step
 from utils.cuda_graph import WARM_UP
 from utils.errors import UserError
 from utils.runtime import Runtime

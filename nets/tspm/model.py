@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nets.av_attention import AudioVisualAttention, NoContext
 from nets.config import FeatureSizes, ModelConfig
-from nets.fusion import Fusion, QuestionOnly
-from nets.grounding import NoGrounding, QuestionGrounding
 from nets.layers import StandardizedLinear
-from nets.spatial import FramesOnly, SpatialPerception
-from nets.temporal import EvenSegments, TemporalPerception
 from nets.token_merging import merge_schedule
+from nets.tspm.av_attention import AudioVisualAttention, NoContext
+from nets.tspm.fusion import Fusion, QuestionOnly
+from nets.tspm.grounding import NoGrounding, QuestionGrounding
+from nets.tspm.spatial import FramesOnly, SpatialPerception
+from nets.tspm.temporal import EvenSegments, TemporalPerception
 from utils.errors import UserError
 
 EDGES = ("audio.", "frame.", "question.", "spatial.token.", "projections.", "fusion.classifier.")

@@ -13,11 +13,11 @@ from configs.schema import Config
 from dataset.annotations import read_annotations
 from dataset.features import open_features
 from dataset.text_prompt import PromptTable
-from scripts.derived_annotations import Derived, music_avqa
-from scripts.run_needs import describe_missing, training_flop
-from scripts.run_queue import Run, find_run, find_workers, resolve
+from scripts.reproduce.derived import Derived, music_avqa
+from scripts.reproduce.needs import describe_missing, training_flop
+from scripts.reproduce.queue import Run, find_run, find_workers, resolve
+from scripts.reproduce.seed_table import Line, Row, draw_bars, write_csv, write_markdown
 from utils.errors import UserError
-from utils.seed_table import Line, Row, draw_bars, write_csv, write_markdown
 
 Baseline = Callable[[pd.DataFrame, pd.DataFrame], Row]
 DATASETS = {"music_avqa": "MUSIC-AVQA", "avqa": "AVQA"}

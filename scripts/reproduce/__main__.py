@@ -1,8 +1,8 @@
 """Run the tables and the figure of the paper.
 
-    python scripts/reproduce.py table1 table3 --seeds 0 1 2                     on Bandstand
-    python scripts/reproduce.py table1 --config configs/music_avqa.yaml --dry-run
-    python scripts/reproduce.py prior --config configs/music_avqa.yaml          needs questions only, no video
+    python -m scripts.reproduce table1 table3 --seeds 0 1 2                     on Bandstand
+    python -m scripts.reproduce table1 --config configs/music_avqa.yaml --dry-run
+    python -m scripts.reproduce prior --config configs/music_avqa.yaml          needs questions only, no video
 
 Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV,
 Tables 3 and 4 as a picture too, into results/<name of the data set>. Runs that are finished are reused; killed and
@@ -21,18 +21,18 @@ from pathlib import Path
 import pandas as pd
 
 from nets.config import FeatureSizes
-from nets.tspm import build_model
-from scripts.derived_annotations import choice_of_four, split_by_videos
+from nets.tspm.model import build_model
 from scripts.profile_model import profile
-from scripts.run_needs import unmerged
-from scripts.run_queue import Run, find_workers, resolve, work
-from scripts.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
+from scripts.reproduce.derived import choice_of_four, split_by_videos
+from scripts.reproduce.needs import unmerged
+from scripts.reproduce.queue import Run, find_workers, resolve, work
+from scripts.reproduce.seed_table import MOST_SEEDS, Row
+from scripts.reproduce.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
 from utils.files import write_bytes
-from utils.metrics import TABLE1_COLUMNS, accuracy_row, most_frequent, random_choice
-from utils.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
-from utils.seed_table import MOST_SEEDS, Row
+from utils.scoring.metrics import TABLE1_COLUMNS, accuracy_row, most_frequent, random_choice
+from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
 
 def frequent(*by: str) -> Baseline:
@@ -142,7 +142,7 @@ def draw_figure(planned: Planned, base: Base, head: str) -> bool:
     run = planned.runs["TSPM"][base.seeds[0]]
     out = base.results / "figure4.png"
     options = ["--run", run.folder, "--videos", base.videos, "--examples", 4, "--seed", 0, "--out", out]
-    made = ["scripts/visualize.py", *map(str, options)]
+    made = ["-m", "scripts.visualize", *map(str, options)]
     if subprocess.run([sys.executable, *made], check=False).returncode:
         return False
     title = f"{planned.table.title}, on {dataset_name(planned.config)}"
@@ -200,7 +200,7 @@ def main(args: list[str] | None = None) -> int:
     failures = work(list(known.values()), find_workers(config.train.device))
     own, failed = [arg for arg in args if arg not in TABLES], bool(faults or failures)
     for table, planned in plans.items():
-        head = f"python scripts/reproduce.py {table} {shlex.join(own)}".strip()
+        head = f"python -m scripts.reproduce {table} {shlex.join(own)}".strip()
         if table != "figure4":
             write_table(table, planned, base, head, failures)
             print(f"wrote {base.results / table}.md")

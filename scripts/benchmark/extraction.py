@@ -1,7 +1,7 @@
 """How fast extraction is on this machine, stage by stage, and which stage bounds the whole.
 
-    python scripts/benchmark_extraction.py                                    # ViT-L/14@336px: minutes on a CPU
-    python scripts/benchmark_extraction.py --clip ViT-B/32 --segments 10 --video some.mp4
+    python -m scripts.benchmark.extraction                                    # ViT-L/14@336px: minutes on a CPU
+    python -m scripts.benchmark.extraction --clip ViT-B/32 --segments 10 --video some.mp4
 
 A network's speed does not depend on its weights, so a public CLIP is built with random ones: nothing is downloaded.
 Decoding and the front end are counted in processor time, as a core of their own would take.

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_bytes
-from utils.metrics import TABLE1_GROUPS, accuracy_row, bootstrap_interval, column_masks, is_music_avqa
+from utils.scoring.metrics import TABLE1_GROUPS, accuracy_row, bootstrap_interval, column_masks, is_music_avqa
 from utils.text import normalised
 
 # Blue and vermilion of Okabe and Ito (2008): told apart in every common form of colour blindness, and in grey.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import FilledPrompt, PromptTable
-from scripts.benchmark_data import Features, Shapes, kinds, synthetic_manifest, video_bytes
+from scripts.benchmark.data import Features, Shapes, kinds, synthetic_manifest, video_bytes
 from utils.errors import UserError
 from utils.files import atomic_path, read_json, save_npy, write_json
 from utils.machine import usable_cores

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dataset.loader import SPARE
-from scripts.benchmark_data import FULL, video_bytes
+from scripts.benchmark.data import FULL, video_bytes
 
 NONE = "not measured"
 EPOCHS = 30

@@ -21,7 +21,7 @@ from dataset.features import FOLDERS, MAKERS, PUBLIC_FOLDERS, describe_faults, o
 from dataset.text_prompt import PromptTable
 from feat_script.extract_text import read_sentences
 from nets.config import FeatureSizes, ModelConfig
-from nets.tspm import build_model
+from nets.tspm.model import build_model
 from scripts.check_features import annotated_videos
 from scripts.profile_model import forward_gflop
 from utils.errors import UserError
@@ -188,7 +188,7 @@ def describe_missing(configs: Iterable[Config], first_features: str, videos: Pat
     for root in roots.values():
         found = list(root.missing())
         if found and root.kinds and root.data.layout != "public" and not videos.is_dir():
-            by_hand = "fetch the videos by hand (python scripts/download.py says where)"
+            by_hand = "fetch the videos by hand (python -m scripts.download says where)"
             source = f"made by: {_render(root.data, first_features)}" if root.data.truth else by_hand
             lines[f"{videos}: no such folder; {source}"] = None
         lines |= dict.fromkeys(found)
@@ -199,14 +199,14 @@ def _annotations_from(data: DataConfig, path: str, first_features: str) -> str:
     if data.truth:
         return f"made by: {_render(data, first_features)}"
     if data.dataset != "music_avqa":
-        return "fetch it by hand (python scripts/download.py says where)"
+        return "fetch it by hand (python -m scripts.download says where)"
     name = "music_avqa_video_split" if Path(path).parent.name.endswith("_video_split") else "music_avqa"
-    return f"python scripts/download.py {name} fetches it"
+    return f"python -m scripts.download {name} fetches it"
 
 
 def _render(data: DataConfig, first_features: str) -> str:
     preset = next((name for name, size in PRESETS.items() if size.seconds == data.segments), "full")
-    return f"python scripts/render_bandstand.py --preset {preset} --out {Path(first_features).parent}"
+    return f"python -m scripts.render_bandstand --preset {preset} --out {Path(first_features).parent}"
 
 
 def _readable(size: int | None) -> str:

@@ -6,7 +6,7 @@ Table 1, where "A", "V" and "AV" are the averages of the three modalities and "A
 
 from collections.abc import Mapping
 
-from utils.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
+from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
 
 Row = Mapping[str, float]
 

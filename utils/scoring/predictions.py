@@ -11,7 +11,7 @@ import pandas as pd
 
 from utils.errors import UserError
 from utils.files import write_bytes
-from utils.metrics import judge
+from utils.scoring.metrics import judge
 from utils.text import normalised
 
 COLUMNS = ("question_id", "video_id", "modality", "type", "answer", "prediction", "correct")

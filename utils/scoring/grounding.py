@@ -14,8 +14,8 @@ import pandas as pd
 
 from utils.errors import UserError
 from utils.files import read_json
-from utils.geometry import patch_centres
-from utils.metrics import column_masks
+from utils.scoring.geometry import patch_centres
+from utils.scoring.metrics import column_masks
 
 Truth = dict[str, dict[str, Any]]
 
@@ -29,7 +29,7 @@ def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
         if absent := set(asked) - truth[video]["questions"].keys():
             raise UserError(
                 f"{path}: lacks question {min(absent)}; make truth and annotations together, by their --preset: "
-                f"python scripts/render_bandstand.py --out {Path(folder).parent}"
+                f"python -m scripts.render_bandstand --out {Path(folder).parent}"
             )
     return truth
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from dataset.loader import Loader, epoch_order
-from scripts.benchmark_data import Features, Shapes, make_features, open_data, video_bytes
-from scripts.benchmark_reading import PLACES
-from scripts.benchmark_train import Step, our_model
+from scripts.benchmark.data import Features, Shapes, make_features, open_data, video_bytes
+from scripts.benchmark.reading import PLACES
+from scripts.benchmark.train import Step, our_model
 from utils.errors import UserError, command
 from utils.runtime import PeakMemory, start
 

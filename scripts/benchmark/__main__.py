@@ -1,14 +1,14 @@
 """How fast training, reading, evaluation and extraction are here, and how near to what the machine can do.
 
-    python scripts/benchmark.py --json speed.json --png roofline.png
-    python scripts/benchmark.py --only peak train                     # minutes on two cores, no files made
-    python scripts/benchmark.py --only data --videos 9288             # MUSIC-AVQA's count, 31,927 questions: 69 GB
-    python scripts/benchmark.py --only data --videos 9288 --sparse    # the same in files of holes: 0.3 GB
-    python scripts/benchmark.py --only peak --videos 9288 --epochs 30 # train.py at these counts: 17 GB
+    python -m scripts.benchmark --json speed.json --png roofline.png
+    python -m scripts.benchmark --only peak train                     # minutes on two cores, no files made
+    python -m scripts.benchmark --only data --videos 9288             # MUSIC-AVQA's count, 31,927 questions: 69 GB
+    python -m scripts.benchmark --only data --videos 9288 --sparse    # the same in files of holes: 0.3 GB
+    python -m scripts.benchmark --only peak --videos 9288 --epochs 30 # train.py at these counts: 17 GB
 
 Everything is synthetic, at the shapes of MUSIC-AVQA with ViT-L/14: 60 segments, 14 tokens of 1024, batches of 64.
 Our step and our reading are compared, in the same run, with two plain networks and a plain reader of
-scripts/benchmark_plain.py. Other programs disturb: figures are the best of several interleaved rounds, with their
+scripts.benchmark.plain. Other programs disturb: figures are the best of several interleaved rounds, with their
 median and worst; compare what was measured in one run.
 """
 
@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from feat_script.pipeline import default_workers
-from scripts import benchmark_train
-from scripts.benchmark_data import FULL, Shapes, make_features
-from scripts.benchmark_epochs import epochs
-from scripts.benchmark_extraction import extraction_rates
-from scripts.benchmark_measure import (
+from scripts.benchmark import train as benchmark_train
+from scripts.benchmark.data import FULL, Shapes, make_features
+from scripts.benchmark.epochs import epochs
+from scripts.benchmark.extraction import extraction_rates
+from scripts.benchmark.measure import (
     COPY_BYTES,
     Product,
     copying,
@@ -34,10 +34,10 @@ from scripts.benchmark_measure import (
     own_products,
     square_products,
 )
-from scripts.benchmark_memory import peak_memories
-from scripts.benchmark_reading import fed_steps, read_rates
-from scripts.benchmark_report import scale, tables
-from scripts.benchmark_roofline import roofline
+from scripts.benchmark.memory import peak_memories
+from scripts.benchmark.reading import fed_steps, read_rates
+from scripts.benchmark.report import scale, tables
+from scripts.benchmark.roofline import roofline
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import write_json

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from utils.files import write_bytes
-from utils.plots import BLUE, LIGHT_GREY, VERMILION
+from utils.scoring.plots import BLUE, LIGHT_GREY, VERMILION
 
 
 def roofline(results: dict[str, Any], path: str | Path) -> None:

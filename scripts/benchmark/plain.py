@@ -3,7 +3,7 @@ and an attention layer by torch's fused operator.
 
 The network is that of the paper's section 3, with `nn.MultiheadAttention` throughout. The tokens of all T segments are
 projected before those of the selected ones are picked, in one of two ways: segment by segment in Python loops, or by
-one gather. Its parameters carry the names of public checkpoints, so scripts/convert_public.py gives our model the same
+one gather. Its parameters carry the names of public checkpoints, so scripts.convert_public gives our model the same
 weights; with them all three give the same logits.
 
 B batch, T segments, K selected segments, M tokens per frame, D hidden width, N sequences of L keys.
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from dataset.features import PUBLIC_FOLDERS
 from nets.layers import SingleHeadAttention
-from nets.tspm import Perception
+from nets.tspm.model import Perception
 
 Select = Callable[[Tensor, Tensor], Tensor]
 

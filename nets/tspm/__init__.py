@@ -1,0 +1,1 @@
+"""TSPM, a stage a file."""

@@ -1,0 +1,1 @@
+"""The science of scoring: accuracy, intervals, grounding, the tables and pictures of the paper."""
