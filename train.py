@@ -1,17 +1,34 @@
-"""Train TSPM: python train.py --config configs/bandstand.yaml; on four GPUs: torchrun --nproc-per-node 4 train.py ...
+"""Train a network: python train.py --config configs/bandstand.yaml; on 4 GPUs: torchrun --nproc-per-node 4 train.py ...
 
 The run folder receives config.yaml, metrics.jsonl, TensorBoard events, last.pt and best.pt. After Ctrl-C, a crash or a
 kill, --resume goes on from last.pt to the very numbers of a run that was never interrupted.
 """
 
-import math
 import sys
+from argparse import Namespace
+
+from configs import schema
+from utils.cli import Parser
+
+
+def parse(arguments: list[str]) -> tuple[schema.Config, Namespace]:
+    """Read the command line; --help shows the options of the network that it chooses."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last.pt, if there is one")
+    return schema.parse(parser, arguments)
+
+
+if __name__ == "__main__" and {"-h", "--help"} & {*sys.argv}:
+    parse(sys.argv[1:])  # answers and ends: before torch is imported, which takes longer than the answer
+
+import math
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 from torch import Tensor, nn
@@ -20,161 +37,217 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import StepLR
 from tqdm import tqdm
 
-from configs import schema
-from configs.stored import require_same_features
+from configs.stored import describe_run, require_same_contents, require_same_features
+from dataset import DATASETS
 from dataset.data import Data, open_data
 from dataset.loader import Loader, epoch_order
-from nets.config import FeatureSizes
 from nets.layers import StandardizedLinear
-from nets.tspm.model import build_model, edges_and_depths
-from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from utils.cli import Parser
+from nets.network import Network, build
+from nets.options import FeatureSizes
+from utils.checkpoint import load_run, load_weights, save_checkpoint
+from utils.compiling import compiled
 from utils.cuda_graph import Recorded, recordable
 from utils.errors import Interrupted, UserError, command
 from utils.files import write_bytes
+from utils.interrupt import Interrupt
+from utils.losses import Losses
+from utils.numerics import autocast, seed
 from utils.run_log import RunLog
-from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
+from utils.runtime import Runtime, start
 from utils.scoring.evaluation import in_batches, predict
 from utils.scoring.metrics import accuracy_row, judge
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
+Learn = Callable[..., dict[str, Tensor]]
+
+
+@dataclass
+class Position:
+    """How far a run has come, and its best epoch."""
+
+    epoch: int = 0
+    step: int = 0  # of that epoch
+    totals: dict[str, list[float]] = field(default_factory=dict)  # sum and count of each loss over the epoch's steps
+    best: float = -1.0
+    best_epoch: int = 0
+
+
+@dataclass
+class State:
+    """All that a checkpoint restores."""
+
+    model: Network
+    optimizer: torch.optim.Optimizer
+    scheduler: StepLR
+    at: Position
+    described: dict[str, Any]  # what else a checkpoint tells: configuration, sizes, answers, contents of the data
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        save_checkpoint(path, self.described | states | {"at": asdict(self.at)})
+
+    def restore(self, last: dict[str, Any], path: Path) -> None:
+        """Take over what `save` wrote."""
+        load_weights(self.model, last["model"], path)
+        here = [group["capturable"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(last["optimizer"])
+        for group, capturable in zip(self.optimizer.param_groups, here, strict=True):
+            group["capturable"] = capturable  # whatever it was where the checkpoint was written
+        self.scheduler.load_state_dict(last["scheduler"])
+        self.at = Position(**last["at"])
 
 
 def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     """Train by `config`, from the beginning or from where the run folder's last.pt left off."""
-    options, folder = config.train, Path(config.out)
-    last = _last_checkpoint(config, resume)
+    folder = Path(config.out)
+    last = last_checkpoint(config, resume)
     if any(at != (last and last["at"]) for at in runtime.gather(last and last["at"])):
         raise UserError(f"{folder}: not every process finds the same last.pt there; let --out be on a shared disk")
     with runtime.main_first():
         data = open_data(config.data, config.model.kinds, ("train", "val"), last and last["answers"])
     loader = Loader(data, runtime, config.data.residency, config.data.workers)
-    if options.compile and loader.shards > 1:
-        raise UserError(
-            f"train.compile wants batches of one size, but the features do not fit in one process, and each of "
-            f"{loader.shards} answers the questions about its share of them; leave it out, or take data.residency disk"
-        )
-    sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
-    questions, validation = data.splits["train"], data.splits["val"]
+    state = set_up(config, data, runtime, last)
+    if runtime.is_main:
+        announce(config, data.notes, loader.residency, state)
+    learn = make_step(config, state, loader, runtime)
+    fit(config, state, data, loader, learn, runtime)
 
-    seed(options.seed)
-    model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-    edges, depths = edges_and_depths(model)
-    groups = [{"params": edges, "lr": options.lr}, {"params": depths, "lr": options.lr * options.deep_lr}]
-    graph = options.graph and recordable(runtime, options.compile)
-    optimizer = torch.optim.Adam(groups, fused=True, capturable=graph)
-    scheduler = StepLR(optimizer, options.lr_step, options.lr_gamma)
-    if config.model.standardize and not last:
-        _measure_features(model, data)
-    at = {"epoch": 0, "step": 0, "best": -1.0, "best_epoch": 0, "questions": len(questions)}
-    at["window"] = loader.window  # a resumed run keeps its order, wherever the features are now
-    at["loss"] = 0.0  # summed over the epoch's steps done
+
+def set_up(config: schema.Config, data: Data, runtime: Runtime, last: dict[str, Any] | None) -> State:
+    """Network, optimizer and schedule: new ones, or those of the checkpoint `last`."""
+    options, sizes = config.train, FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
+    described = describe_run(config, data, sizes)
     if last:
         require_same_features(last, sizes, data, config.data)
-        load_weights(model, last["model"], folder / "last.pt")
-        optimizer.load_state_dict(last["optimizer"])
-        for group in optimizer.param_groups:  # whatever it was where the checkpoint was written
-            group["capturable"] = graph
-        scheduler.load_state_dict(last["scheduler"])
-        at |= last["at"]
-        if at["questions"] != len(questions):  # the epoch's order would be another
-            raise UserError(
-                f"{config.data.train}: gives {len(questions)} training questions, but gave {at['questions']} when "
-                f"{folder / 'last.pt'} was written; restore that file and its features, or start another run with --out"
-            )
-    network = DistributedDataParallel(model, forward_sync_buffers=False) if runtime.world > 1 else model
+        require_same_contents(last, described, config)
+    seed(options.seed)
+    model = build(config.model, sizes, len(data.vocabulary)).to(runtime.device)
+    if not last:
+        measure_features(model, data)
+    graph = options.graph and recordable(runtime, options.compile)
+    optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, fused=True, capturable=graph)
+    state = State(model, optimizer, StepLR(optimizer, options.lr_step, options.lr_gamma), Position(), described)
+    if last:
+        state.restore(last, Path(config.out) / "last.pt")
+    return state
+
+
+def rate_groups(model: Network, options: schema.TrainConfig) -> list[dict[str, Any]]:
+    """The trained parameters with their learning rates. Raises `UserError` for a group that the network has not."""
+    groups = model.rate_groups()
+    if unknown := options.rates.keys() - groups.keys():
+        raise UserError(
+            f"train.rates names {min(unknown)!r}, but the groups of this network are {', '.join(groups) or 'none'}"
+        )
+    factor = {p: options.rates.get(name, 1.0) for name, parameters in groups.items() for p in parameters}
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            by_factor.setdefault(factor.get(parameter, 1.0), []).append(parameter)
+    return [{"params": held, "lr": options.lr * scale} for scale, held in sorted(by_factor.items(), reverse=True)]
+
+
+def make_step(config: schema.Config, state: State, loader: Loader, runtime: Runtime) -> Learn:
+    """One training step: `learn(questions, answer=, **inputs)` gives the sum and count (2,) of each loss.
+
+    `questions` is the size of the global batch, which the loss is divided by.
+    """
+    options, optimizer = config.train, state.optimizer
+    network: nn.Module = state.model
+    if runtime.world > 1:
+        network = DistributedDataParallel(network, forward_sync_buffers=False)
     network = compiled(network, options.compile, runtime.device, loader.resident)
 
-    def save(name: str) -> None:
-        if runtime.is_main:
-            described = {"config": config.to_dict(), "sizes": sizes._asdict(), "manifests": data.store.manifests}
-            described |= {"answers": list(data.vocabulary.answers), "model": model.state_dict(), "at": at}
-            resumable = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-            save_checkpoint(folder / name, described | resumable)
-
-    interrupt, memory = Interrupt(), PeakMemory(runtime.device)
-
-    def learn(questions: int, answer: Tensor, **inputs: Tensor | None) -> Tensor:
-        with autocast(runtime.device, options.precision):
-            logits = network(**inputs).logits  # (B, C)
-        loss = F.cross_entropy(logits.float(), answer, reduction="sum")
-        memory.look()
-        optimizer.zero_grad()
-        (loss * runtime.world / questions).backward()  # DDP averages over the processes
-        optimizer.step()
-        return loss.detach()
-
-    if graph:
-        learn = Recorded(learn, scheduler.get_last_lr)
-
-    log = None
-    if runtime.is_main:
-        for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        _announce(config, data.notes, loader.place, model, at)
-        if at["epoch"] < options.epochs:  # a finished run keeps the configuration that made it
-            write_bytes(folder / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
-        log = RunLog(folder, at["epoch"])
-
-    for epoch in range(at["epoch"], options.epochs):
-        began = time.perf_counter()
-        order = epoch_order(questions.video, options.batch_size, options.seed, epoch, at["window"])
-        mine = (loader.share(questions, rows) for rows in order[at["step"] :])
-        loss_sum = torch.tensor(at["loss"] if runtime.is_main else 0.0, dtype=torch.float64, device=runtime.device)
-        unseen = []  # (loss, rows) of the steps since the last look
-        bar = tqdm(total=len(order), initial=at["step"], desc=f"epoch {epoch + 1}", leave=False, disable=log is None)
+    def learn(questions: int, answer: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         network.train()
-        for step, batch in enumerate(loader.batches(questions, mine), start=at["step"]):
-            seed(options.seed, epoch * len(order) + step, runtime.rank)
-            loss = learn(len(order[step]), answer=batch.answer, **batch.inputs)
+        with autocast(runtime.device, options.precision):
+            seen = network(**inputs)
+        answered = F.cross_entropy(seen.logits.float(), answer, reduction="sum")
+        loss = answered * runtime.world / questions  # DDP averages over the processes
+        totals = {"answer": torch.stack([answered.detach(), answered.new_full((), len(answer))])}
+        for name, term in seen.losses.items():
+            loss = loss + term.weight * term.sum / term.count.clamp(min=1)  # of this process' own part
+            totals[name] = torch.stack([term.sum.detach(), term.count]).float()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return totals
 
-            loss_sum += loss
-            unseen.append((loss, batch.rows))
+    if options.graph and recordable(runtime, options.compile):
+        return Recorded(learn, state.scheduler.get_last_lr)
+    return learn
+
+
+def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: Learn, runtime: Runtime) -> None:
+    """The epochs that are left: train, validate, keep the best."""
+    options, folder, at = config.train, Path(config.out), state.at
+    questions, validation = data.splits["train"], data.splits["val"]
+    columns = DATASETS[config.data.dataset].columns
+    steps = math.ceil(len(questions) / options.batch_size)
+    interrupt = Interrupt()
+    log = RunLog(folder, at.epoch, at.epoch * steps + at.step) if runtime.is_main else None
+    for epoch in range(at.epoch, options.epochs):
+        began = time.perf_counter()
+        order = epoch_order(questions.video, options.batch_size, options.seed, epoch, config.data.window)
+        mine = (loader.share(questions, rows) for rows in order[at.step :])
+        losses = Losses(at.totals if runtime.is_main else {}, questions.questions["question_id"], runtime)
+        bar = tqdm(total=steps, initial=at.step, desc=f"epoch {epoch + 1}", leave=False, disable=log is None)
+        for step, batch in enumerate(loader.batches(questions, mine), start=at.step):
+            seed(options.seed, epoch * steps + step, runtime.rank)
+            losses.add(learn(len(order[step]), answer=batch.answer, **batch.inputs), batch.rows)
             bar.update()
-            at |= {"epoch": epoch, "step": step + 1}
+            at.epoch, at.step = epoch, step + 1
             stopping = runtime.any(interrupt.asked)
-            if stopping or len(unseen) == LOOK_EVERY or step + 1 == len(order):
-                memory.look()  # within the step it is looked at only when that is not replayed
-                bar.set_postfix(loss=f"{_mean_loss(unseen, questions.questions['question_id']):.3f}")
-                unseen.clear()
+            if stopping or at.step % LOOK_EVERY == 0 or at.step == steps:
+                recent = losses.look()
+                bar.set_postfix(loss=f"{recent['answer']:.3f}")
+                if log:
+                    log.step(epoch * steps + at.step, recent, state.scheduler.get_last_lr())
             if stopping:
-                at["loss"] = runtime.sum(loss_sum).item()
-                save("last.pt")
-                runtime.wait()  # for the file: when one process ends, torchrun ends the others
-                raise Interrupted(f"epoch {epoch + 1}, step {step + 1} saved to {folder / 'last.pt'}; --resume goes on")
+                stop(state, losses, folder, runtime)
         bar.close()
-        train_loss = runtime.sum(loss_sum).item() / len(questions)
+        means = losses.means()
         train_seconds = time.perf_counter() - began
-        scheduler.step()
+        state.scheduler.step()
 
         asked = in_batches(loader.share(validation, np.arange(len(validation))), options.batch_size)
-        classes = predict(model, loader.batches(validation, asked), len(validation), options.precision, runtime)
-        accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)))
-        at |= {"epoch": epoch + 1, "step": 0, "loss": 0.0}
-        if accuracy["All"] > at["best"]:
-            at |= {"best": accuracy["All"], "best_epoch": epoch + 1}
-            save("best.pt")
+        classes = predict(state.model, loader.batches(validation, asked), len(validation), options.precision, runtime)
+        accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)), columns)
+        at.epoch, at.step, at.totals = epoch + 1, 0, {}
+        better = accuracy["All"] > at.best
+        if better:
+            at.best, at.best_epoch = accuracy["All"], epoch + 1
         if log:
-            numbers = {"train_loss": train_loss, "val": accuracy, "train_seconds": train_seconds, "peak_gb": memory.gb}
-            log.write(epoch + 1, numbers)
-            print(f"epoch {epoch + 1:3}  loss {train_loss:.4f}  val {accuracy['All']:.2f} %  {train_seconds:.0f} s")
-        save("last.pt")
+            log.epoch(epoch + 1, (epoch + 1) * steps, means, accuracy, train_seconds)
+            if better:
+                state.save(folder / "best.pt")
+            state.save(folder / "last.pt")
     if log:
-        held = ", ".join(f"{size:.1f} GB of the {where}" for where, size in memory.gb.items())
-        print(f"features in {loader.place}: at most {held}")
-        print(f"best: epoch {at['best_epoch']}, val {at['best']:.2f} %; next: python test.py --run {folder}")
+        print(f"best: epoch {at.best_epoch}, val {at.best:.2f} %; next: python test.py --run {folder}")
 
 
-def _measure_features(model: nn.Module, data: Data) -> None:
+def stop(state: State, losses: Losses, folder: Path, runtime: Runtime) -> None:
+    """Save where the run is and end it."""
+    state.at.totals = losses.sums()
+    if runtime.is_main:
+        state.save(folder / "last.pt")
+    runtime.wait()  # for the file: when one process ends, torchrun ends the others
+    at = state.at
+    raise Interrupted(f"epoch {at.epoch + 1}, step {at.step} saved to {folder / 'last.pt'}; --resume goes on")
+
+
+def measure_features(model: Network, data: Data) -> None:
     """Tell the layers that standardise what the features of (at most 256) training videos are like."""
     videos = data.splits["train"].questions["video_id"].unique()[:256]
     for name, layer in model.named_modules():
-        if isinstance(layer, StandardizedLinear):  # called audio, frame or token by whatever holds it
+        if isinstance(layer, StandardizedLinear):  # called by its kind of features, by whatever holds it
             kind = name.rpartition(".")[2]
             layer.measure(torch.from_numpy(data.store.read(kind, [video])) for video in videos)
 
 
-def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:
+def last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | None:
     """The checkpoint to go on from, if there is one; without `resume` only a finished run's, to say so again.
 
     Raises `UserError` where it belongs to another configuration.
@@ -182,41 +255,34 @@ def _last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | No
     path = Path(config.out) / "last.pt"
     if not path.exists():
         return None
-    last = load_checkpoint(path)
+    last = load_run(path)
     if not resume and last["at"]["epoch"] < config.train.epochs:
         raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
     schema.require_same_training(config, last["config"], path)
     return last
 
 
-def _announce(config: schema.Config, notes: list[str], place: str, model: nn.Module, at: dict[str, Any]) -> None:
-    """Print what will run: the resolved options, what the data lack, and the size of the model."""
-    print(yaml.safe_dump(config.to_dict(), sort_keys=False))
-    for note in notes:
-        print(note)
+def announce(config: schema.Config, notes: list[str], residency: str, state: State) -> None:
+    """Print what will run: the resolved options, what the data lack, and the size of the model; clear the folder."""
+    folder, at, model = Path(config.out), state.at, state.model
+    for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
+        leftover.unlink()
+    resolved = yaml.safe_dump(config.to_dict(), sort_keys=False)
+    print(resolved)
+    print(*config.notes, *notes, sep="\n", end="\n" if config.notes or notes else "")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
-    print(f"{trained:,} trained parameters, {frozen:,} frozen; features in {place}")
-    if at["epoch"] or at["step"]:
-        print(f"resuming after epoch {at['epoch']}, step {at['step']}")
-
-
-def _mean_loss(steps: list[tuple[Tensor, np.ndarray]], ids: pd.Series) -> float:
-    """Mean loss of a question. Raises `UserError` with the questions of the first step whose loss is not finite."""
-    losses = torch.stack([loss for loss, _ in steps]).tolist()
-    for loss, (_, rows) in zip(losses, steps, strict=True):
-        if not math.isfinite(loss):
-            raise UserError(f"the loss is not finite; the batch held the questions {', '.join(ids.iloc[rows])}")
-    return sum(losses) / max(1, sum(len(rows) for _, rows in steps))
+    print(f"{trained:,} trained parameters, {frozen:,} frozen; features on {residency}")
+    if at.epoch or at.step:
+        print(f"resuming after epoch {at.epoch}, step {at.step}")
+    if at.epoch < config.train.epochs:  # a finished run keeps the configuration that made it
+        write_bytes(folder / "config.yaml", resolved.encode())
 
 
 @command
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Read the command line and train."""
-    parser = Parser(description=__doc__)
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last.pt, if there is one")
-    schema.add_config(parser)
-    config, options = schema.parse(parser, sys.argv[1:])
+    config, options = parse(sys.argv[1:] if arguments is None else arguments)
     with start(config.train.device, config.train.precision) as runtime:
         train(config, options.resume, runtime)
 

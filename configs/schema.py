@@ -1,15 +1,21 @@
 """Every option of training and testing in one place: the rooms' dataclasses, composed."""
 
 import dataclasses
+import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import Namespace
+import yaml
+from jsonargparse import get_loader
 
+from dataset import DATASETS
 from dataset.config import DataConfig
-from nets.config import ModelConfig
+from nets import NETWORKS
+from nets.options import ModelOptions
+from nets.tspm.options import TSPMOptions
 from utils.cli import Parser
 from utils.errors import UserError
 
@@ -18,6 +24,10 @@ MAY_CHANGE = {
     *("train.device", "train.epochs", "train.graph"),
 }
 """Options that a resumed run may change: where things are, and how long to go on."""
+SAME_CONTENT = ("data.train", "data.val", "data.prompts")
+"""Files of which a resumed run wants the same contents, wherever they are."""
+ROOMS = ("data", "model", "train")
+OUT_HELP = "Run folder, which receives: config, metrics, checkpoints, and what test.py makes of them."
 
 
 @dataclass
@@ -30,8 +40,8 @@ class TrainConfig:
     """Questions per step, over all processes together."""
     lr: float = 1e-4
     """Learning rate of Adam."""
-    deep_lr: float = 1.0
-    """Factor of the learning rate between the input projections and the classifier: attention, feed-forward, fusion."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Factors of the learning rate by the network's own parameter groups, such as {deep: 0.03} of TSPM's."""
     lr_step: int = 10
     """Epochs between drops of the learning rate."""
     lr_gamma: float = 0.1
@@ -42,18 +52,18 @@ class TrainConfig:
     """Where to compute; auto takes a GPU if there is one."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Matrix products: exact float32, TF32 on Ampere and later, or bfloat16 autocast."""
-
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     """Mode of torch.compile for the training step; reduce-overhead records CUDA graphs. Null: none."""
-
     graph: bool = True
     """On one GPU, record the step as a CUDA graph and replay it: the same numbers, without launching each kernel."""
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("epochs", "batch_size", "lr", "deep_lr", "lr_step", "lr_gamma"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"train.{name} must be more than 0, is {getattr(self, name)}")
+        factors = {f"rates.{group}": factor for group, factor in self.rates.items()}
+        names = ("epochs", "batch_size", "lr", "lr_step", "lr_gamma")
+        for name, value in ({name: getattr(self, name) for name in names} | factors).items():
+            if value <= 0:
+                raise UserError(f"train.{name} must be more than 0, is {value}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"train.seed must be in [0, 2**32), is {self.seed}")
 
@@ -63,25 +73,17 @@ class Config:
     """The whole run."""
 
     out: str = "runs/tspm"
-    """Run folder, which receives: config, metrics, checkpoints, and what test.py makes of them."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Annotations, prompts and features."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """The model."""
+    model: ModelOptions = field(default_factory=TSPMOptions)
     train: TrainConfig = field(default_factory=TrainConfig)
-    """Optimisation and the machine."""
 
     def __post_init__(self) -> None:
         """Settle what one room's options say about another's."""
+        self.notes: list[str] = []  # what was left out of the files
         self._tokens_given = self.data.tokens
         if self.data.tokens is None:
-            self.data.tokens = self.model.tokens
-        if self.model.tokens > self.data.tokens:
-            raise UserError(
-                f"model.tokens {self.model.tokens} is more than the {self.data.tokens} stored (data.tokens)"
-            )
-        if self.model.network == "tspm" and self.model.temporal != "all" and self.model.top_k > self.data.segments:
-            raise UserError(f"model.top_k {self.model.top_k} is more than the {self.data.segments} data.segments")
+            self.data.tokens = self.model.stored_tokens()
+        self.model.check(self.data.segments, self.data.tokens)
 
     def to_dict(self) -> dict[str, Any]:
         """Every option with its value, as plain data. A null `data.tokens` stays null: it follows later overrides."""
@@ -90,36 +92,27 @@ class Config:
         return values
 
 
-def add_config(parser: Parser) -> None:
-    """Add `--config FILE` (may be repeated, later files win) and every option of `Config` to a command line."""
-    parser.add_argument("--config", action="config", help="YAML file of options that differ from the defaults")
-    parser.add_class_arguments(Config)
-
-
 def parse(parser: Parser, arguments: Sequence[str]) -> tuple[Config, Any]:
-    """Parse a command line with `add_config`'s options: the config and the namespace with everything else.
+    """Parse a command line: the config, and the namespace with what else `parser` defines.
 
-    Options on the command line win over files wherever they stand. Raises `UserError` or exits with status 2.
+    `--config FILE` may be repeated; later files win, and options on the command line win over files wherever they
+    stand. `--help` shows the options of the network that is chosen. Raises `UserError` or exits with status 2.
     """
-    files, rest = _files_and_rest(arguments)
-    return _build(parser, parser.parse_args([*files, *rest]))
+    return _compose(parser, {}, arguments)
 
 
 def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config of a stored run, with options such as `["--data.features", "elsewhere"]` on top."""
-    parser = Parser(prog="")
-    add_config(parser)
-    files, rest = _files_and_rest(overrides)
-    return _build(parser, parser.parse_args([*files, *rest], namespace=parser.parse_object(values)))[0]
+    return _compose(Parser(prog=""), values, overrides)[0]
 
 
 def require_same_training(config: Config, stored: dict[str, Any], path: Path) -> None:
     """Raise `UserError` naming the first option by which `config` would train otherwise than the run at `path`."""
     ours, theirs = (_flat(dataclasses.asdict(made)) for made in (config, from_dict(stored)))  # data.tokens as a number
-    for name in ours:
-        if name not in MAY_CHANGE and ours[name] != theirs[name]:
+    for name in [*ours, *(theirs.keys() - ours.keys())]:
+        if name not in (*MAY_CHANGE, *SAME_CONTENT) and ours.get(name) != theirs.get(name):
             raise UserError(
-                f"{path}: {name} is {theirs[name]!r} there, but {ours[name]!r} now; "
+                f"{path}: {name} is {theirs.get(name)!r} there, but {ours.get(name)!r} now; "
                 "resume with the options of the run, or start another with --out"
             )
 
@@ -131,29 +124,120 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _build(parser: Parser, namespace: Any) -> tuple[Config, Any]:
+def _compose(parser: Parser, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Config, Any]:
+    """Lay files and options of a command line over `values`."""
+    paths, rest = _files_and_rest(arguments)
+    layers = [("", values), *(layer for path in paths for layer in _read(path, parser))]
+    network = _network(layers, rest)
+    _add_options(parser, network)
+    notes: list[str] = []
+    merged: dict[str, Any] = {}
+    for source, layer in layers:
+        if source:
+            notes += _drop_options_of_others(source, layer, network)
+            _check(source, layer, network)
+        for name, value in layer.items():
+            merged[name] = merged.get(name, {}) | value if name in ROOMS else value
+    for word in rest:
+        if word.startswith("--"):
+            _require_known(parser, word.partition("=")[0].removeprefix("--"), network)
+    namespace = parser.parse_args(rest, namespace=parser.parse_object(merged))
     built = parser.instantiate(namespace)
-    return Config(built.out, built.data, built.model, built.train), namespace
+    config = Config(built.out, built.data, built.model, built.train)
+    config.notes = notes
+    return config, namespace
+
+
+def _add_options(parser: Parser, network: str) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML file of options that differ; may be repeated")
+    parser.add_argument("--out", type=str, default=Config.out, help=OUT_HELP)
+    for room, options in (("data", DataConfig), ("model", NETWORKS[network]), ("train", TrainConfig)):
+        parser.add_class_arguments(options, room)
+    parser.set_defaults({"model.network": network})
+    for option, register in (("--data.dataset", DATASETS), ("--model.network", NETWORKS)):
+        parser._option_string_actions[option].help += f" [{', '.join(register)}]"
 
 
 def _files_and_rest(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part `--config FILE` and `--config=FILE` from the rest, in their order. What is wrong in a file names it."""
+    """Part `--config FILE` and `--config=FILE` from the rest, in their order."""
     files, rest = [], []
     left = iter(arguments)
     for argument in left:
         if argument == "--config" or argument.startswith("--config="):
-            files.append(argument if "=" in argument else f"--config={next(left, '')}")
-            _check_file(files[-1])
+            files.append(argument.partition("=")[2] if "=" in argument else next(left, ""))
         else:
             rest.append(argument)
     return files, rest
 
 
-def _check_file(argument: str) -> None:
+def _read(path: str, parser: Parser) -> list[tuple[str, dict[str, Any]]]:
+    """The options of a YAML file, after those of the files that it includes, each with its source."""
+    source = f"--config={path}"
+    try:
+        held = get_loader("yaml")(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        parser.error(f"{source}: cannot be read ({error})")
+    if not isinstance(held, dict):
+        parser.error(f"{source}: must hold options by name, is {held!r}")
+    for room in ROOMS:
+        if not isinstance(held.get(room, {}), dict):
+            parser.error(f"{source}: {room} must hold options by name, is {held[room]!r}")
+    included = held.pop("include", [])
+    if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
+        parser.error(f"{source}: include must be a list of files, from this one's folder on, is {included!r}")
+    return [*(layer for name in included for layer in _read(str(Path(path).parent / name), parser)), (source, held)]
+
+
+def _network(layers: Sequence[tuple[str, dict[str, Any]]], rest: Sequence[str]) -> str:
+    """The network that is chosen: the last word of the command line, else of the files."""
+    chosen = TSPMOptions.network
+    for _, layer in layers:
+        chosen = layer.get("model", {}).get("network", chosen)
+    for word, following in itertools.pairwise([*rest, ""]):
+        if word.partition("=")[0] == "--model.network":
+            chosen = word.partition("=")[2] if "=" in word else following
+    NETWORKS.require(chosen)
+    return chosen
+
+
+def _fields(network: str) -> set[str]:
+    return {each.name for each in dataclasses.fields(NETWORKS[network])}
+
+
+def _drop_options_of_others(source: str, layer: dict[str, Any], network: str) -> list[str]:
+    """Drop from a file what is another network's option, and say so; what is nobody's stays, to be refused."""
+    held = layer.get("model", {})
+    strange = {name: owner for name in held.keys() - _fields(network) if (owner := _owner(name))}
+    layer["model"] = {name: value for name, value in held.items() if name not in strange} | {"network": network}
+    return [
+        f"{source}: model.{name} is an option of the network {owner}, not of {network}: left out"
+        for name, owner in sorted(strange.items())
+    ]
+
+
+def _owner(option: str) -> str | None:
+    """A registered network that has this option."""
+    return next((network for network in NETWORKS if option in _fields(network)), None)
+
+
+def _check(source: str, layer: dict[str, Any], network: str) -> None:
+    """Exit with a line that names the file where an option in it is unknown or of the wrong type."""
     parser = Parser(prog="")
-    parser.source = argument
-    add_config(parser)
-    options = parser.parse_args([argument])
-    for room in ("data", "model", "train"):
-        if not isinstance(options[room], Namespace):
-            parser.error(f"{room} must hold options by name, is {options[room]!r}")
+    parser.source = source
+    _add_options(parser, network)
+    for name in _flat(layer):
+        _require_known(parser, name, network)
+    parser.parse_object(layer)
+
+
+def _require_known(parser: Parser, name: str, network: str) -> None:
+    """Exit with a line that names an option that there is not, and what may have been meant."""
+    known = [option.removeprefix("--") for option in parser._option_string_actions if option[2:] not in ROOMS]
+    if any(name == option or name.startswith(f"{option}.") for option in known):  # an entry of a dict, or an option
+        return
+    hint = ""
+    if owner := _owner(name.removeprefix("model.")):
+        hint = f"; it is one of the network {owner}, and the network is {network}"
+    elif near := difflib.get_close_matches(name, known, n=1):
+        hint = f"; did you mean {near[0]}?"
+    parser.error(f"no option {name}{hint}")

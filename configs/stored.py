@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from configs import schema
 from configs.schema import Config
 from dataset.config import DataConfig
 from dataset.data import Data, open_data
-from nets.config import FeatureSizes
-from nets.tspm.model import build_model
-from utils.checkpoint import load_checkpoint, load_weights
+from nets.network import Network, build
+from nets.options import FeatureSizes
+from utils.checkpoint import VERSION, load_run, load_weights
 from utils.errors import UserError
+from utils.files import sha256
 from utils.manifest import compare_manifests
 from utils.runtime import Runtime, start
 
@@ -23,8 +22,8 @@ class StoredRun(NamedTuple):
     """What `open_run` opens."""
 
     config: Config
-    data: Data  # with the one split that was asked for
-    model: nn.Module  # on the device of `runtime`
+    data: Data  # with the split that was asked for, or each of several test files
+    model: Network  # on the device of `runtime`
     runtime: Runtime
 
 
@@ -35,28 +34,56 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
     `overrides` are options on top of the stored configuration, such as `["--data.features", "elsewhere"]`. Raises
     `UserError` for a file that is no checkpoint, and for features other than those the model learned from.
     """
-    stored = load_checkpoint(path)
-    if not isinstance(stored, dict) or "config" not in stored:
-        raise UserError(f"{path}: is no checkpoint of train.py; scripts.convert_public converts published weights")
+    stored = load_run(path)
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
         if runtime.world > 1:
             raise UserError("a stored run is opened by one process; start this without torchrun")
         data = open_data(config.data, config.model.kinds, [split], stored["answers"])
-        sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
+        sizes = FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
         require_same_features(stored, sizes, data, config.data)
-        model = build_model(config.model, sizes, len(data.vocabulary)).to(runtime.device)
+        model = build(config.model, sizes, len(data.vocabulary)).to(runtime.device)
         load_weights(model, stored["model"], path)
         yield StoredRun(config, data, model, runtime)
 
 
+def describe_run(config: Config, data: Data, sizes: FeatureSizes) -> dict[str, Any]:
+    """What a checkpoint tells beside its states, so that it can be opened and gone on with elsewhere."""
+    files = {f"data.{split}": path for split in ("train", "val") for path in config.data.files(split).values()}
+    return {
+        "version": VERSION,
+        "config": config.to_dict(),
+        "sizes": sizes._asdict(),
+        "manifests": data.store.manifests,
+        "answers": list(data.vocabulary.answers),
+        "contents": {name: sha256(path) for name, path in files.items()} | {"data.prompts": data.prompts_digest},
+        "questions": {split: len(asked) for split, asked in data.splits.items()},
+    }
+
+
+def require_same_contents(stored: dict[str, Any], now: dict[str, Any], config: Config) -> None:
+    """Raise `UserError` where a file that decides a run's numbers holds something else than when it was stored."""
+    for name, digest in now["contents"].items():
+        if stored["contents"].get(name) != digest:
+            path = getattr(config.data, name.removeprefix("data."))
+            raise UserError(
+                f"{path} ({name}): holds something else than when the run began; restore it, or start another run with "
+                "--out"
+            )
+    for split, questions in now["questions"].items():
+        if stored["questions"][split] != questions:  # the epoch's order would be another
+            raise UserError(
+                f"{config.data.features}: gives features to {questions} {split} questions, but gave them to "
+                f"{stored['questions'][split]} when the run began; restore them, or start another run with --out"
+            )
+
+
 def require_same_features(stored: dict[str, Any], sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
     """Raise `UserError` where the features are of other sizes or another encoder than those the model learned from."""
-    for name, size in sizes._asdict().items():
-        if size != stored["sizes"][name]:
-            raise UserError(
-                f"{config.features}: {name} is {size}, but the run was trained with {stored['sizes'][name]}"
-            )
+    then = FeatureSizes(**stored["sizes"])
+    for name, size, trained in zip(sizes._fields, sizes, then, strict=True):
+        if size != trained:
+            raise UserError(f"{config.features}: {name} is {size}, but the run was trained with {trained}")
     for kind in sorted(stored["manifests"].keys() & data.store.manifests.keys()):
         where = f"{config.features} ({kind})"
         compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind])

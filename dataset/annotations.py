@@ -6,19 +6,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from dataset import avqa, music_avqa
+from dataset import DATASETS
 from dataset.text_prompt import ANY, PromptTable, question_text
 from utils.errors import UserError
 from utils.files import read_json
-
-READERS = {"music_avqa": music_avqa.read_row, "avqa": avqa.read_row}
 
 
 class Annotations(NamedTuple):
     """The questions of one file.
 
     questions: a row each, with the columns question_id, video_id, modality, type, template, question, prompt, answer
-        (strings) and, for AVQA, choices (list of 4 strings)
+        (strings) and, where they are offered, choices (list of strings)
     faults: a line for each row that was left out, naming file, row and field
     """
 
@@ -32,7 +30,7 @@ class Annotations(NamedTuple):
 
 
 def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> Annotations:
-    """Read a file of `dataset` ("music_avqa" or "avqa"), with the prompt of each question.
+    """Read a file of `dataset`, a name of `DATASETS`, with the prompt of each question.
 
     Rows that are malformed are left out and listed. Raises `UserError` for a file that is no list of rows or that
     holds no usable one, and for templates that `prompts` does not serve.
@@ -40,6 +38,7 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
     rows = read_json(path)
     if not isinstance(rows, list):
         raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
+    read_row = DATASETS[dataset].read_row
     questions, faults, unserved, seen = [], [], Counter(), {}
     for number, row in enumerate(rows, start=1):
         try:
@@ -50,7 +49,7 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
                 unserved[template] += 1
                 continue
             filled = prompts.fill(template, values)
-            fields = READERS[dataset](row)
+            fields = read_row(row)
             fields["question_id"] = name = _question_id(fields["question_id"], number)
             if seen.setdefault(name, number) != number:
                 raise UserError(f"question_id {name} already stands in row {seen[name]}")

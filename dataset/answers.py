@@ -1,16 +1,14 @@
-"""Answers as classes: the fixed 42 of MUSIC-AVQA, and a vocabulary gathered from AVQA's choices."""
+"""Answers as classes, and the vocabularies that there are: fixed, gathered from choices, the most frequent."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pandas as pd
+
+from utils.errors import UserError
 from utils.text import normalised
 
-MUSIC_AVQA_ANSWERS = (
-    *("two", "cello", "congas", "zero", "no", "pipa", "six", "yes", "one", "four", "three", "seven", "five"),
-    *("ukulele", "right", "piano", "left", "accordion", "clarinet", "guzheng", "more than ten", "nine", "indoor"),
-    *("saxophone", "drum", "violin", "middle", "outdoor", "bagpipe", "bassoon", "acoustic_guitar", "banjo"),
-    *("electric_bass", "ten", "eight", "flute", "simultaneously", "trumpet", "erhu", "xylophone", "tuba", "suona"),
-)
-"""The 42 answers in the index order of the public predictions files and checkpoints."""
+Tables = Mapping[str, pd.DataFrame]  # the questions of each split
 
 
 class AnswerVocabulary:
@@ -38,7 +36,21 @@ class AnswerVocabulary:
         return [self.answers[i] if i >= 0 else "" for i in classes]
 
 
-def avqa_vocabulary(choices: Iterable[Iterable[str]]) -> AnswerVocabulary:
-    """Every choice offered by AVQA's questions, in alphabetical order, so that the order of rows changes no class."""
-    spellings = {choice for offered in choices for choice in offered}
-    return AnswerVocabulary(sorted(spellings, key=lambda choice: (normalised(choice), choice)))
+def all_choices(tables: Tables) -> Sequence[str]:
+    """Every choice that is offered, in alphabetical order, so that the order of rows changes no class."""
+    spellings = {choice for table in tables.values() for offered in table["choices"] for choice in offered}
+    return sorted(spellings, key=lambda choice: (normalised(choice), choice))
+
+
+def most_frequent_answers(number: int) -> Callable[[Tables], Sequence[str]]:
+    """The `number` answers most frequent in training, of equals the alphabetically first; any other answer is wrong."""
+
+    def answers(tables: Tables) -> Sequence[str]:
+        if "train" not in tables:
+            raise UserError("the answers of this data set are those frequent in training: open its data.train too")
+        spelling = {normalised(answer): answer for answer in reversed(tables["train"]["answer"])}
+        counts = Counter(tables["train"]["answer"].map(normalised))
+        ranked = sorted(counts, key=lambda form: (-counts[form], form))
+        return [spelling[form] for form in ranked[:number]]
+
+    return answers

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dataset.answers import all_choices
+from dataset.spec import Dataset
 from utils.errors import UserError
+from utils.scoring.paper import TABLE7
 from utils.text import normalised
 
 CHOICES = 4
@@ -34,3 +37,6 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
         "answer": answer.strip(),
         "choices": choices,
     }
+
+
+AVQA = Dataset(title="AVQA", read_row=read_row, vocabulary=all_choices, published={"TSPM paper, Table 7": TABLE7})

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from dataset import DATASETS
 from utils.errors import UserError
 
 
@@ -10,14 +11,14 @@ from utils.errors import UserError
 class DataConfig:
     """Annotations, prompts and features. Paths are relative to the working folder."""
 
-    dataset: Literal["music_avqa", "avqa"] = "music_avqa"
-    """Annotation format: MUSIC-AVQA (42 answers) or AVQA (choice among four)."""
+    dataset: str = "music_avqa"
+    """The data set, by its name in dataset/__init__.py: format of the annotations, answers, columns of its table."""
     train: str = "data/music_avqa/annotations/train.json"
     """Annotation file of the training questions."""
     val: str = "data/music_avqa/annotations/val.json"
     """Annotation file of the validation questions, which choose the best epoch."""
-    test: str = "data/music_avqa/annotations/test.json"
-    """Annotation file of the test questions; only test.py opens it."""
+    test: str | dict[str, str] = "data/music_avqa/annotations/test.json"
+    """Annotation file of the test questions, or several by name; only test.py opens them."""
     prompts: str = "dataset/TextPrompt.xlsx"
     """Spreadsheet of question templates and their declarative prompts."""
     sheet: str = "MUSIC-AVQA"
@@ -38,12 +39,10 @@ class DataConfig:
     """Videos whose features are missing or broken: refuse to start, or list them and leave their questions out."""
     shuffle: Literal["audio", "visual"] | None = None
     """A diagnostic: every video gets the sound, or the picture, of another one of its split, which tells nothing."""
-    residency: Literal["auto", "device", "memory", "disk"] = "auto"
-    """Where features stay between batches; auto takes the first of device, memory and disk that they fit.
-
-    Of several processes each holds all of them or, where these do not fit, its share: then it answers what is asked
-    about those videos.
-    """
+    residency: Literal["auto", "device", "disk"] = "auto"
+    """Where features stay between batches; auto takes the device if they fit in its free memory."""
+    window: int = 0
+    """Videos that are asked about at a time in training, so that a disk reads each once an epoch; 0 shuffles all."""
     workers: int = 2
     """Threads that read and gather batches ahead, where the features do not stay on the device."""
 
@@ -52,5 +51,13 @@ class DataConfig:
         for name in ("segments", "workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} must be at least 1, is {getattr(self, name)}")
+        DATASETS.require(self.dataset)
+        if self.window < 0:
+            raise UserError(f"data.window must be 0 or more, is {self.window}")
         if self.tokens is not None and not 1 <= self.tokens <= 1000:
             raise UserError(f"data.tokens must be between 1 and 1000, is {self.tokens}")
+
+    def files(self, split: str) -> dict[str, str]:
+        """The annotation files of "train", "val" or "test", by the name of the split that each one makes."""
+        held = getattr(self, split)
+        return held if isinstance(held, dict) else {split: held}

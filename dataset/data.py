@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from dataset import DATASETS
 from dataset.annotations import describe, read_annotations
-from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary, avqa_vocabulary
+from dataset.answers import AnswerVocabulary
 from dataset.config import DataConfig
 from dataset.features import FeatureStore, describe_faults, open_features
 from dataset.text_prompt import PromptTable
@@ -40,6 +41,7 @@ class Data:
     store: FeatureStore
     videos: list[str]
     text: np.ndarray  # (N, Dq) features of the sentences in use
+    prompts_digest: str
     notes: list[str]  # what was left out, and why
 
 
@@ -48,20 +50,21 @@ def open_data(
 ) -> Data:
     """Open the given splits ("train", "val", "test") and check every feature of the given kinds that they need.
 
-    `answers` is the vocabulary of a stored run; without it MUSIC-AVQA's 42, or for AVQA every choice of the splits.
-    Raises `UserError` for anything that would stop a run later.
+    Where `config.test` names several files, each is a split of its own, called by its name. `answers` is the vocabulary
+    of a stored run; without it the data set's. Raises `UserError` for anything that would stop a run later.
     """
     notes = []
     prompts = PromptTable.read(config.prompts, config.sheet)
     tables = {}
-    for split in splits:
-        tables[split], faults = annotations = read_annotations(getattr(config, split), config.dataset, prompts)
+    files = {name: path for split in splits for name, path in config.files(split).items()}
+    for split, path in files.items():
+        tables[split], faults = annotations = read_annotations(path, config.dataset, prompts)
         if faults:
             notes.append(f"{split}: {describe(faults)}")
         if annotations.fallbacks:
             notes.append(f"{split}: {annotations.fallbacks} of {len(tables[split])} questions took the prompt of row *")
 
-    vocabulary = AnswerVocabulary(answers or _answers(config.dataset, tables))
+    vocabulary = AnswerVocabulary(answers or DATASETS[config.dataset].vocabulary(tables))
     if "train" in tables:
         tables["train"] = _known_answers(tables["train"], vocabulary, notes)
 
@@ -79,7 +82,7 @@ def open_data(
             tables[split] = kept = table[~table["video_id"].isin(faults)].reset_index(drop=True)
             notes.append(f"{split}: {len(table) - len(kept)} questions left out, their videos lack whole features")
             if kept.empty:
-                raise UserError(f"{config.features}: no video of {getattr(config, split)} has whole features")
+                raise UserError(f"{config.features}: no video of {files[split]} has whole features")
         notes.append(describe_faults(faults))
 
     if config.shuffle:
@@ -102,13 +105,7 @@ def open_data(
             notes.append(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
-    return Data(made, vocabulary, store, videos, text.bank, notes)
-
-
-def _answers(dataset: str, tables: dict[str, pd.DataFrame]) -> Sequence[str]:
-    if dataset == "music_avqa":
-        return MUSIC_AVQA_ANSWERS
-    return avqa_vocabulary(pd.concat(tables.values())["choices"]).answers
+    return Data(made, vocabulary, store, videos, text.bank, prompts.digest, notes)
 
 
 def _known_answers(train: pd.DataFrame, vocabulary: AnswerVocabulary, notes: list[str]) -> pd.DataFrame:

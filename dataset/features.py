@@ -16,27 +16,13 @@ import numpy as np
 
 from dataset.feature_folder import Folder, describe_faults
 from dataset.feature_pack import Pack
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, Kind, fits
 from utils.errors import UserError
 from utils.files import npy_header, read_json
 from utils.manifest import NAME, read_manifest
 
-__all__ = ["KINDS", "FeatureStore", "TextBank", "describe_faults", "open_features"]
+__all__ = ["FeatureStore", "TextBank", "describe_faults", "open_features"]
 
-KINDS = ("audio", "frame", "token")
-FOLDERS = {"audio": "vggish", "frame": "clip_frame", "token": "clip_token_{tokens}", "text": "text"}
-PUBLIC_FOLDERS = {
-    "audio": "vggish",
-    "frame": "clip_feats/frame_1fps_ViT-L14@336px",
-    "token": "ToMe_feat/tome{tokens}",
-    "question": "clip_feats/qst_ViT-L14@336px",
-    "prompt": "clip_feats/qaPrompt_ViT-L14@336px",
-}
-MAKERS = {
-    "audio": "python -m feat_script.extract_audio",
-    "frame": "python -m feat_script.extract_visual",
-    "token": "python -m feat_script.extract_visual --tokens {tokens}",
-    "text": "python -m feat_script.extract_text",
-}
 MANIFEST_VERSION = 1
 
 
@@ -150,16 +136,17 @@ def open_features(
     contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
     """
     root, kinds = Path(root), [kind for kind in KINDS if kind in set(kinds)]
-    sizes = {"audio": (segments, None), "frame": (segments, None), "token": (segments, tokens, None), "text": (None,)}
+    given = {"segments": segments, "tokens": tokens}
     if layout == "public":
-        paths = {kind: root / folder.format(tokens=tokens) for kind, folder in PUBLIC_FOLDERS.items()}
-        folders = {kind: _public_folder(paths[kind], sizes[kind]) for kind in kinds}
-        return FeatureStore(folders, _PublicText(paths["question"], paths["prompt"]) if text else None, {})
-    paths = {kind: _existing(root, kind, tokens) for kind in [*kinds, *(["text"] if text else [])]}
-    manifests = {kind: read_manifest(path) for kind, path in paths.items()}
-    for kind, manifest in manifests.items():
-        _check_manifest(paths[kind] / NAME, kind, manifest, sizes[kind])
-    _check_one_clip(paths, manifests)
+        paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
+        folders = {kind: _public_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
+        return FeatureStore(folders, _PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
+    wanted = {kind: KINDS[kind] for kind in kinds} | ({"text": TEXT} if text else {})
+    paths = {name: _existing(root, kind, given) for name, kind in wanted.items()}
+    manifests = {name: read_manifest(path) for name, path in paths.items()}
+    for name, kind in wanted.items():
+        _check_manifest(paths[name] / NAME, name, manifests[name], kind.shape(given))
+    _check_alike(wanted, paths, manifests)
     folders = {
         kind: Folder(paths[kind], tuple(manifests[kind]["shape"]), np.dtype(manifests[kind]["dtype"])) for kind in kinds
     }
@@ -176,23 +163,25 @@ def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
     return {video: "\n".join(reasons) for video, reasons in merged.items()}
 
 
-def _existing(root: Path, kind: str, tokens: int) -> Path:
-    path = root / FOLDERS[kind].format(tokens=tokens)
+def _existing(root: Path, kind: Kind, given: dict[str, int | None]) -> Path:
+    path = root / kind.folder.format(**given)
     if not path.is_dir():
-        others = sorted(other.name for other in root.glob("clip_token_*[0-9]")) if kind == "token" else []
+        others = sorted(other.name for other in root.glob(kind.folder.format(tokens="*[0-9]")) if other != path)
         there = f" (there is {', '.join(others)})" if others else ""
-        raise UserError(f"{path}: no such folder{there}; make it with: {MAKERS[kind].format(tokens=tokens)}")
+        raise UserError(f"{path}: no such folder{there}; make it with: {kind.maker.format(**given)}")
     return path
 
 
 def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tuple[int | None, ...]) -> None:
     shape, dtypes = manifest.get("shape"), ["float16", "float32"]
-    fits = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and _fits(shape, sizes)
+    good_shape = (
+        isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
+    )
     any_width = ", ".join("any" if size is None else str(size) for size in sizes)
     for field, good, wanted in (
         ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
         ("kind", manifest.get("kind") == kind, repr(kind)),
-        ("shape", fits, f"[{any_width}] by the configured segments and tokens"),
+        ("shape", good_shape, f"[{any_width}] by the configured segments and tokens"),
         ("dtype", manifest.get("dtype") in dtypes, " or ".join(dtypes)),
         ("weights_sha256", isinstance(manifest.get("weights_sha256"), str), "a digest"),
     ):
@@ -200,21 +189,18 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
             raise UserError(f"{path}: field {field!r} is {manifest.get(field)!r}, but must be {wanted}")
 
 
-def _fits(shape: Sequence[int], sizes: Sequence[int | None]) -> bool:
-    return len(shape) == len(sizes) and all(size in (None, found) for found, size in zip(shape, sizes, strict=True))
-
-
-def _check_one_clip(paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
-    """Frames, tokens and text meet in one space: they must come from the same CLIP weights."""
-    first, *others = [kind for kind in manifests if kind != "audio"] or [None]
-    for kind in others:
-        ours, theirs = manifests[first], manifests[kind]
-        if ours["weights_sha256"] != theirs["weights_sha256"]:
-            raise UserError(
-                f"{paths[kind] / NAME}: field 'weights_sha256' is {theirs['weights_sha256']!r} "
-                f"({theirs.get('encoder')}), but that of {paths[first] / NAME} is {ours['weights_sha256']!r} "
-                f"({ours.get('encoder')}); extract both with the same CLIP"
-            )
+def _check_alike(wanted: dict[str, Kind], paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
+    """Kinds that meet must have been made alike: one CLIP, one picture, one second to a segment."""
+    first: dict[str, tuple[str, Any]] = {}
+    for name, kind in wanted.items():
+        for field in kind.same:
+            found = manifests[name].get(field, IMPLIED.get(field))
+            other, known = first.setdefault(field, (name, found))
+            if found is not None and known is not None and found != known:
+                raise UserError(
+                    f"{paths[name] / NAME}: field {field!r} is {found!r} ({manifests[name].get('encoder')}), but that "
+                    f"of {paths[other] / NAME} is {known!r} ({manifests[other].get('encoder')}); extract both alike"
+                )
 
 
 def _public_folder(path: Path, sizes: tuple[int | None, ...]) -> Folder:
@@ -227,7 +213,7 @@ def _public_folder(path: Path, sizes: tuple[int | None, ...]) -> Folder:
             shape, dtype = npy_header(file)
         except UserError:
             continue  # `check` lists it
-        if _fits(shape, sizes) and dtype.name in ("float16", "float32"):
+        if fits(shape, sizes) and dtype.name in ("float16", "float32"):
             return Folder(path, shape, dtype)
         seen = f"{file.name} is {dtype} {shape}"
     wanted = ", ".join("any" if size is None else str(size) for size in sizes)
@@ -246,7 +232,7 @@ class _Sentences:
         if shape[1:] != (self.width,) or dtype != np.dtype(manifest["dtype"]) or shape[0] < len(sentences):
             raise UserError(
                 f"{self.features}: is {dtype} {shape}, but sentences.json and the manifest want {manifest['dtype']} "
-                f"({len(sentences)} or more, {self.width}); encode again with: {MAKERS['text']}"
+                f"({len(sentences)} or more, {self.width}); encode again with: {TEXT.maker}"
             )
         self.rows = {sentence: row for row, sentence in enumerate(sentences)}
 
@@ -256,7 +242,7 @@ class _Sentences:
         if missing:
             raise UserError(
                 f"{self.path}: {len(missing)} of {len(wanted)} sentences are not encoded, e.g. {missing[0]!r}; "
-                f"encode them with: {MAKERS['text']} (only what is new is encoded)"
+                f"encode them with: {TEXT.maker} (only what is new is encoded)"
             )
         features = np.load(self.features, mmap_mode="r", allow_pickle=False)
         bank = features[[self.rows[sentence] for sentence in wanted]].astype(np.float32)

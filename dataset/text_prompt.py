@@ -5,6 +5,7 @@ A template is a question with slots, "Where is the <FL> sounding instrument?". T
 (before, after). AVQA's questions have none, so that there a template is the text of a question.
 """
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -83,6 +84,11 @@ class PromptTable:
             raise UserError(f"{source}: holds no template")
         return cls(templates, source)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the templates with their prompts, wherever they were read."""
+        return hashlib.sha256(json.dumps(self.templates).encode()).hexdigest()
+
     def serves(self, template: str) -> bool:
         """Whether there is a row for this template, be it `*`."""
         return self._row(template) is not None
@@ -107,17 +113,17 @@ class PromptTable:
 
 
 def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The (template, values) of an annotation row of MUSIC-AVQA or AVQA, as `PromptTable.fill` takes them.
+    """The (template, values) of an annotation row, as `PromptTable.fill` takes them.
 
     MUSIC-AVQA keeps the template in `question_content` and the values in `templ_values`, a list or JSON of one in a
-    string, absent where the words are filled in already; AVQA keeps a whole question in `question_text`. Raises
-    `UserError` naming the field and what it holds.
+    string, absent where the words are filled in already. AVQA keeps a whole question in `question_text`, others in
+    `question`. Raises `UserError` naming the field and what it holds.
     """
-    field = "question_content" if "question_content" in row else "question_text"
+    field = next((name for name in ("question_content", "question") if name in row), "question_text")
     template = row.get(field)
     if not isinstance(template, str) or not _key(template):
         raise UserError(f"field {field!r} must hold a question, but holds {template!r}")
-    if field == "question_text":
+    if field != "question_content":
         return template, []
     held = row.get("templ_values", [])
     try:

@@ -11,8 +11,9 @@ import contextlib
 import sys
 import time
 
-from dataset.annotations import READERS
-from dataset.features import KINDS, describe_faults, open_features
+from dataset import DATASETS
+from dataset.features import describe_faults, open_features
+from dataset.kinds import KINDS
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import read_json
@@ -27,7 +28,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--segments", type=int, default=60, help="segments T of a video")
     parser.add_argument("--tokens", type=int, default=14, help="tokens M per frame as stored")
     parser.add_argument("--annotations", nargs="+", help="check the videos of these files (default: all on disk)")
-    parser.add_argument("--dataset", choices=list(READERS), default="music_avqa", help="format of --annotations")
+    parser.add_argument("--dataset", choices=list(DATASETS), default="music_avqa", help="format of --annotations")
     parser.add_argument("--deep", action="store_true", help="read everything and find NaN and infinite values too")
     return parser.parse_args(args)
 
@@ -41,7 +42,7 @@ def annotated_videos(paths: list[str], dataset: str) -> list[str]:
             raise UserError(f"{path}: must hold a JSON list of questions")
         for row in rows:
             with contextlib.suppress(UserError):
-                videos.add(READERS[dataset](row)["video_id"])
+                videos.add(DATASETS[dataset].read_row(row)["video_id"])
     return sorted(videos)
 
 

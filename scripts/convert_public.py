@@ -1,7 +1,7 @@
 """Convert a checkpoint of the published TSPM implementation: python -m scripts.convert_public PUBLIC.pt --out runs/x
 
 The result is a run folder whose best.pt test.py reads like any other. The model is wired as the published one is: the
-tokens of segments 0..K-1 (`spm_frames: first_k`). Every key is used or named as unused.
+tokens of segments 0..K-1 (configs/models/tspm_published.yaml). Every key is used or named as unused.
 """
 
 import sys
@@ -12,10 +12,10 @@ import yaml
 from torch import Tensor
 
 from configs import schema
-from dataset.answers import MUSIC_AVQA_ANSWERS
-from nets.config import FeatureSizes
-from nets.tspm.model import build_model
-from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from dataset.music_avqa import ANSWERS
+from nets.network import build
+from nets.options import FeatureSizes
+from utils.checkpoint import VERSION, load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import write_bytes
@@ -50,6 +50,8 @@ ATTENTIONS = {  # nn.MultiheadAttention, whose parameters ours are
     "SpatioPerception.attn_qst_query": "spatial.audio_query.attention",
     "QstTempGrd_Module.attn_qst_query": "grounding.question_query.attention",
 }
+WIRING = "configs/models/tspm_published.yaml"
+PROJECTIONS = ("audio", "frame", "spatial.token", "question")
 SELECTION = "TemporalPerception.attn_qst_query"  # only its averaged weights are used: no values, no output
 
 
@@ -80,26 +82,21 @@ def main() -> None:
     """Read the command line, convert, save, and say what was not used."""
     parser = Parser(description=__doc__)
     parser.add_argument("checkpoint", help="state_dict of the published implementation")
-    schema.add_config(parser)
-    config, options = schema.parse(parser, sys.argv[1:])
+    config, options = schema.parse(parser, ["--config", WIRING, *sys.argv[1:]])
     ours, unused = convert(load_checkpoint(options.checkpoint))
-    config.model.spm_frames = "first_k"
-    sizes = FeatureSizes(
-        segments=config.data.segments,
-        audio=ours["audio.weight"].shape[1],
-        frame=ours["frame.weight"].shape[1],
-        tokens=config.data.tokens,
-        token=ours["spatial.token.weight"].shape[1],
-        text=ours["question.weight"].shape[1],
-    )
     config.model.hidden = len(ours["audio.weight"])
-    load_weights(build_model(config.model, sizes, len(MUSIC_AVQA_ANSWERS)), ours, options.checkpoint)
+    segments, width = config.data.segments, {name: ours[f"{name}.weight"].shape[1] for name in PROJECTIONS}
+    shapes = {"audio": (segments, width["audio"]), "frame": (segments, width["frame"])}
+    shapes["token"] = (segments, config.data.tokens, width["spatial.token"])
+    sizes = FeatureSizes(segments, shapes, width["question"])
+    load_weights(build(config.model, sizes, len(ANSWERS)), ours, options.checkpoint)
     out = Path(config.out)
     stored = {
+        "version": VERSION,
         "config": config.to_dict(),
         "sizes": sizes._asdict(),
         "manifests": {},
-        "answers": list(MUSIC_AVQA_ANSWERS),
+        "answers": list(ANSWERS),
     }
     save_checkpoint(out / "best.pt", stored | {"model": ours})
     write_bytes(out / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())

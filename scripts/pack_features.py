@@ -7,7 +7,8 @@ deleted afterwards. A pack is refused once its files have changed: run this agai
 """
 
 from dataset.feature_pack import Pack, write_pack
-from dataset.features import KINDS, describe_faults, open_features
+from dataset.features import describe_faults, open_features
+from dataset.kinds import KINDS
 from utils.cli import Parser
 from utils.errors import command
 

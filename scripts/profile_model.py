@@ -8,16 +8,17 @@ parameters and products of attention, which are no layers of their own.
 import copy
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import thop
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
-from nets.config import FeatureSizes
-from nets.tspm.model import build_model, zero_features
+from nets.network import build, zero_inputs
+from nets.options import FeatureSizes
 from utils.cli import Parser
 from utils.errors import command
 from utils.scoring.paper import TABLE6
@@ -26,12 +27,22 @@ BATCH = 64
 WIDTHS = {"ViT-L/14": (768, 1024, 768), "ViT-B/32": (512, 768, 512)}  # frame, token, text
 
 
+class _InOrder(nn.Module):
+    """A network called by position, as thop calls it."""
+
+    def __init__(self, model: nn.Module, names: Iterable[str]):
+        super().__init__()
+        self.model, self.names = model, list(names)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
+
+
 def profile(model: nn.Module, sizes: FeatureSizes) -> dict[str, float]:
     """Parameters (all, trained, thop's) in millions and forward FLOPs (true, thop's) of one question in 10^9."""
-    row = torch.zeros(1, dtype=torch.long)
-    given = {**zero_features(sizes), "video": row, "question": row, "prompt": row}
-    model = model.eval()
-    thop_flops, thop_parameters = thop.profile(copy.deepcopy(model), inputs=tuple(given.values()), verbose=False)
+    given = zero_inputs(sizes, 1)
+    copied = _InOrder(copy.deepcopy(model.eval()), given)  # thop leaves its counters in what it profiles
+    thop_flops, thop_parameters = thop.profile(copied, inputs=tuple(given.values()), verbose=False)
     return {
         "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6,
@@ -43,30 +54,38 @@ def profile(model: nn.Module, sizes: FeatureSizes) -> dict[str, float]:
 
 def forward_gflop(model: nn.Module, sizes: FeatureSizes) -> float:
     """FLOPs, in 10^9, of a question's share of a forward pass; nothing is computed, and weights may be on "meta"."""
-    rows = torch.zeros(BATCH, dtype=torch.long)
-    given = {**zero_features(sizes), "video": rows, "question": rows, "prompt": rows}
-    abstract = {name: tensor.to("meta") for name, tensor in given.items()}  # shapes without data
+    given = {name: tensor.to("meta") for name, tensor in zero_inputs(sizes, BATCH, videos=1).items()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval().to("meta")(**abstract)
+        copy.deepcopy(model).eval().to("meta")(**given)
     return counter.get_total_flops() / BATCH / 1e9
+
+
+def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: str) -> FeatureSizes:
+    """The sizes that features have by VGGish and a public CLIP."""
+    frame, token, text = WIDTHS[clip]
+    shapes = {"audio": (segments, 128), "frame": (segments, frame), "token": (segments, tokens, token)}
+    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds}, text)
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--answers", type=int, default=42, help="size of the answer vocabulary")
+    return parser
 
 
 @command
 def main() -> None:
     """Profile the configuration given by options, then each file of configs/ablations on top of it."""
-    parser = Parser(description=__doc__)
-    parser.add_argument("--answers", type=int, default=42, help="size of the answer vocabulary")
-    schema.add_config(parser)
-    _, options = schema.parse(parser, sys.argv[1:])
+    _, options = schema.parse(_parser(), sys.argv[1:])
     logging.getLogger("thop").setLevel(logging.WARNING)
 
     print(f"{'':16}{'parameters M':>14}{'trained M':>11}{'GFLOP':>8} |{'thop M':>8}{'thop G':>8}")
     for path in [None, *sorted(Path("configs/ablations").glob("*.yaml"))]:
-        config, _ = schema.parse(parser, [*sys.argv[1:], *(["--config", str(path)] if path else [])])
+        config, _ = schema.parse(_parser(), [*sys.argv[1:], *(["--config", str(path)] if path else [])])
         name = path.stem if path else "default"
-        frame, token, text = WIDTHS["ViT-B/32" if name == "vit_b32" else "ViT-L/14"]
-        sizes = FeatureSizes(config.data.segments, 128, frame, config.data.tokens, token, text)
-        row = profile(build_model(config.model, sizes, options.answers), sizes)
+        clip = "ViT-B/32" if name == "vit_b32" else "ViT-L/14"
+        sizes = public_sizes(config.model.kinds, config.data.segments, config.data.tokens, clip)
+        row = profile(build(config.model, sizes, options.answers), sizes)
         print(
             f"{name:16}{row['parameters']:14.2f}{row['trained']:11.2f}{row['GFLOP']:8.2f} |"
             f"{row['thop parameters']:8.2f}{row['thop G']:8.2f}"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.music_avqa import read_row, recording
+from dataset import DATASETS
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import read_json, write_json
@@ -22,17 +22,19 @@ from utils.files import read_json, write_json
 SHARES = {"train": 7, "val": 1, "test": 2}
 
 
-def split_by_video(paths: Sequence[str | Path], out: str | Path, seed: int = 0) -> dict[str, tuple[int, int]]:
+def split_by_video(
+    paths: Sequence[str | Path], out: str | Path, seed: int = 0, dataset: str = "music_avqa"
+) -> dict[str, tuple[int, int]]:
     """Write `train.json`, `val.json` and `test.json` into `out`; return (videos, questions) of each.
 
     Rows are kept as they are, a recording's together. Raises `UserError` naming the first row that cannot be read, and
     where there are fewer recordings than shares.
     """
-    rows_of = defaultdict(list)
+    rows_of, known = defaultdict(list), DATASETS[dataset]
     for path in sorted(map(str, paths)):
         for number, row in enumerate(read_json(path), start=1):
             try:
-                rows_of[recording(read_row(row)["video_id"])].append(row)
+                rows_of[known.recording(known.read_row(row)["video_id"])].append(row)
             except (UserError, AttributeError) as error:
                 raise UserError(f"{path}, row {number}: {error}") from error
     if len(rows_of) < sum(SHARES.values()):
@@ -54,8 +56,10 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--annotations", required=True, nargs="+", help="annotation files, all used")
     parser.add_argument("--out", required=True, help="folder of the new train.json, val.json and test.json")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another split")
+    parser.add_argument("--dataset", choices=list(DATASETS), default="music_avqa", help="format of --annotations")
     options = parser.parse_args(args)
-    for split, (videos, questions) in split_by_video(options.annotations, options.out, options.seed).items():
+    counts = split_by_video(options.annotations, options.out, options.seed, options.dataset)
+    for split, (videos, questions) in counts.items():
         print(f"{Path(options.out) / split}.json: {questions} questions about {videos} videos")
 
 

@@ -57,12 +57,12 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) 
     config, data, asked = run.config, run.data, run.data.splits[split]
     loader = Loader(data, run.runtime, "disk", 1)  # a few videos; the rest stays where it is
     ((batch, seen),) = perceive(run.model, loader.batches(asked, [rows]), config.train.precision, run.runtime.device)
+    if seen.selected is None:
+        raise UserError(f"{config.out}: the network {config.model.network} selects no segments; there is none to draw")
     questions = asked.questions.iloc[rows]
     predictions = judge(questions, data.vocabulary.words(choose(seen.logits.float(), batch.choices).tolist()))
     weights, selected = seen.segment_weights.float().cpu().numpy(), seen.selected.cpu().numpy()
-    looked = selected  # the segments whose tokens the audio attends to
-    if config.model.uses_tokens and config.model.spm_frames == "first_k":
-        looked = np.broadcast_to(np.arange(selected.shape[1]), selected.shape)
+    looked = selected if seen.token_segments is None else seen.token_segments.cpu().numpy()
     truth = truth_of(config.data.truth, questions) if config.data.truth else {}
     manifests = data.store.manifests
     fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
@@ -144,10 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
     with open_run(path, options.split, overrides) as run:
         for note in run.data.notes:
             print(note)
-        config, questions = run.config, run.data.splits[options.split].questions
-        if config.model.network != "tspm":
-            raise UserError(f"{path}: the network {config.model.network!r} looks at no segment; there is none to draw")
-        source = getattr(config.data, options.split)
+        config, split = run.config, next(iter(run.data.splits))
+        questions, source = run.data.splits[split].questions, config.data.files(options.split)[split]
         if options.questions:
             rows = find(questions, options.questions, source)
         else:
@@ -156,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
                 truth = truth_of(config.data.truth, questions)
                 true = true_segments(questions, truth, config.data.segments)
             rows = pick(questions, true, options.examples, options.seed)
-        examples = look(run, options.split, rows, videos)
+        examples = look(run, split, rows, videos)
     out = Path(options.out or options.run / "figure4.png")
     draw(examples, options.run.resolve().name, out)
     print(f"{out}: questions {', '.join(questions['question_id'].iloc[rows])} of {source}")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import PromptTable, question_text
 from tests.synthetic import write_features, write_public
 from utils.checkpoint import load_checkpoint

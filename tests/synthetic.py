@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.features import KINDS, FeatureStore, open_features
+from dataset.features import FeatureStore, open_features
+from dataset.kinds import KINDS
 from utils.files import save_npy, write_json
 from utils.manifest import claim_manifest
 

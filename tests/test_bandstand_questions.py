@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.bandstand import benchmark
 from dataset.bandstand.benchmark import PRESETS, SPLITS, Preset, make_scenes, write_annotations
 from dataset.bandstand.moments import MOMENTS, segments_of
 from dataset.bandstand.questions import TEMPLATES
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import PromptTable
 from tests.bandstand_scenes import performer, scene
 from utils.scoring.metrics import TABLE1_TYPES

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from configs import schema
 from configs.schema import Config, TrainConfig
 from dataset.config import DataConfig
-from nets.config import ModelConfig
 from tests.small_run import ROOT, make_data, run
 from utils.checkpoint import load_checkpoint
 from utils.cli import Parser
 
-ROOMS = {"": Config, "data.": DataConfig, "model.": ModelConfig, "train.": TrainConfig}
+ROOMS = {"": Config, "data.": DataConfig, "model.": TSPMOptions, "train.": TrainConfig}
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 MUSIC = ROOT / "configs/music_avqa.yaml"
 
@@ -197,7 +196,7 @@ CONFIGS = st.builds(
         tokens=st.none() | st.integers(14, 577),
     ),
     model=st.builds(
-        ModelConfig,
+        TSPMOptions,
         dropout=st.floats(0, 0.99),
         top_k=st.integers(1, 20),
         tokens=st.integers(1, 14),

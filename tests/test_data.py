@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
 from dataset.config import DataConfig
 from dataset.data import open_data
-from dataset.features import KINDS
+from dataset.kinds import KINDS
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from tests.small_run import avqa_rows, data_config, make_data
 from utils.errors import UserError
 from utils.files import read_json, write_json

@@ -13,9 +13,9 @@ import pytest
 
 from dataset.feature_folder import Folder
 from dataset.feature_pack import Pack, write_pack
-from dataset.features import KINDS
+from dataset.kinds import KINDS
 from scripts import pack_features
-from scripts.benchmark.reading import forget
+from scripts.benchmark.data import forget
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
 from utils.errors import UserError
 from utils.files import save_npy

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset.features import KINDS
+from dataset.kinds import KINDS
 from scripts import pack_features
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features, write_public
 from utils.errors import UserError

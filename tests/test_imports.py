@@ -73,7 +73,7 @@ def test_every_python_file_of_the_project_is_in_a_room():
 @pytest.mark.parametrize(
     ("module", "source", "found"),
     [
-        ("utils.files", "from nets.config import ModelConfig", {"nets.config.ModelConfig"}),
+        ("utils.files", "from nets.tspm.options import TSPMOptions", {"nets.config.ModelConfig"}),
         ("utils.files", "def f():\n    import dataset.data as d", {"dataset.data"}),
         ("utils.files", "from utils.errors import UserError\nimport numpy.utils", set()),
         ("nets.tspm", "from dataset import config", {"dataset.config"}),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary, avqa_vocabulary
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import AnswerVocabulary, avqa_vocabulary
 from utils.errors import UserError
 from utils.scoring import metrics
 from utils.text import normalised

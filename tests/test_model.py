@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nets.config import FeatureSizes, ModelConfig
 from nets.layers import Dropout, QueryAttention, SingleHeadAttention, StandardizedLinear, attention_weights
-from nets.tspm.model import build_model
+from nets.network import build
+from nets.options import FeatureSizes
+from nets.tspm.options import TSPMOptions
 from scripts.convert_public import convert
 from tests.public_network import PublicNetwork, public_state_dict
 from utils.errors import UserError
@@ -36,7 +37,7 @@ VARIANTS = {
 
 def small(answers: int = 42, sizes: FeatureSizes = SMALL, **options) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(ModelConfig(**{"hidden": 16, "top_k": 4, "tokens": 9} | options), sizes, answers)
+    return build(TSPMOptions(**{"hidden": 16, "top_k": 4, "tokens": 9} | options), sizes, answers)
 
 
 def inputs(batch: int = 5, sizes: FeatureSizes = SMALL, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -62,7 +63,7 @@ def test_converted_weights_give_the_logits_and_selections_of_the_published_netwo
         if name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)  # initially zero, so that a wrong bias would not show
     weights, unused = convert(public_state_dict(public))
-    model = build_model(ModelConfig(spm_frames="first_k", tokens=sizes.tokens), sizes, 42).eval()
+    model = build(TSPMOptions(spm_frames="first_k", tokens=sizes.tokens), sizes, 42).eval()
     model.load_state_dict(weights)
     given = inputs(4, sizes)
     with torch.no_grad():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring import plots
 from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_TYPES, accuracy_row, bootstrap_interval, judge

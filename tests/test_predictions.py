@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring.metrics import accuracy_row, judge
 from utils.scoring.predictions import COLUMNS, read_predictions, write_predictions

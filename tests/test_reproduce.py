@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from scripts.reproduce import queue as run_queue
 from scripts.reproduce import tables
 from scripts.reproduce.__main__ import TABLES, main

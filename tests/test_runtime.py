@@ -1,13 +1,17 @@
-"""Processes, device, precision and seeds; what several processes do together is in test_train."""
+"""Processes, device, precision, memory and seeds; what several processes do together is in test_train."""
 
 import os
+import re
 import signal
-from concurrent.futures import ThreadPoolExecutor
+import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from functorch.compile import make_boxed_func
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +19,12 @@ from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 
+from tests.small_run import ROOT
+from utils.compiling import compiled
 from utils.errors import Interrupted, UserError, command
-from utils.runtime import Interrupt, PeakMemory, Runtime, autocast, compiled, seed, start
+from utils.interrupt import Interrupt
+from utils.numerics import autocast, seed
+from utils.runtime import Runtime, start
 from utils.scoring.evaluation import in_batches, predict
 
 CPU = torch.device("cpu")
@@ -86,6 +94,64 @@ def test_a_precision_that_the_device_has_not_is_refused(device, precision, capab
         pass
 
 
+OF_THREE = """
+from utils.errors import UserError, command
+from utils.runtime import start
+
+@command
+def main():
+    with start("cpu", "fp32") as runtime:
+        runtime.wait()
+        if runtime.rank == 0:  # finds a fault after another one has ended
+            with runtime.main_first():
+                raise UserError("the data are broken")
+        if runtime.rank == 1:
+            raise RuntimeError("/home/gloo: the disk is full")
+        runtime.gather("here")
+
+main()
+"""
+
+
+def test_of_several_processes_each_tells_its_own_error():
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    given = os.environ | {"WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    program, options = [sys.executable, "-c", OF_THREE], {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
+    begun = [subprocess.Popen(program, env=given | {"RANK": str(rank)}, **options) for rank in range(3)]
+    said = [process.communicate(timeout=60)[1] for process in begun]
+    assert said[0] == "error: the data are broken\n"
+    assert said[1].endswith("RuntimeError: /home/gloo: the disk is full\n")
+    assert re.match("error: process 2 ends because another one of the 3 has; the same .*\nit saw: Conn", said[2])
+
+
+PAIR = "[/build/third_party/gloo/gloo/transport/tcp/pair.cc:553] "
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError(f"{PAIR}Connection closed by peer [::1]:1. Why?"), "Connection closed by peer [::1]:1"),
+        (dist.DistNetworkError("failed to recv, got 0 bytes\nmore"), "failed to recv, got 0 bytes"),
+        (dist.DistBackendError("NCCL error\nncclRemoteError: a remote process exiting"), "NCCL error"),
+        (dist.DistBackendError("NCCL error\nncclUnhandledCudaError: out of memory"), None),
+        (RuntimeError("gloo/transport: no such file"), None),
+        (UserError("gloo.npy: no such file"), None),
+    ],
+)
+def test_only_what_tells_of_a_lost_process_is_said_in_other_words(monkeypatch, error, told):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("init_process_group", "new_group", "destroy_process_group"):
+        monkeypatch.setattr(dist, name, lambda *args, **options: None)
+    with pytest.raises((RuntimeError, UserError)) as caught, start("cpu", "fp32"):
+        raise error
+    if told is None:
+        assert caught.value is error
+    else:
+        assert isinstance(caught.value, UserError)
+        assert str(caught.value).endswith(f"\nit saw: {told}")
+
+
 class Constant(nn.Module):
     """Answers every question with the class that it is asked for."""
 
@@ -128,28 +194,6 @@ def test_a_compiled_step_is_told_which_tensors_stay_where_they_are(monkeypatch):
     step = torch.compile(lambda store, batch: store * 2 + batch, backend=aot_autograd(fw_compiler=note))
     assert torch.equal(step(**inputs), torch.full((4, 3), 3.0))
     assert copied == [1]
-
-
-def test_memory_that_threads_hold_counts_and_pages_of_mapped_files_do_not(tmp_path):
-    memory = PeakMemory(CPU)
-    memory.look()
-    before, size = memory.gb["host"], 200 * 10**6
-    with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(np.ones, size, np.uint8).result()
-        memory.look()
-        assert memory.gb["host"] == pytest.approx(before + size / 1e9, abs=0.02)
-        del held
-    memory.look()
-    assert memory.gb["host"] == pytest.approx(before + size / 1e9, abs=0.02)  # the most, not the last
-
-    with open(tmp_path / "features", "wb") as file:
-        file.truncate(size)
-    fresh = PeakMemory(CPU)
-    fresh.look()
-    before, mapped = fresh.gb["host"], np.memmap(tmp_path / "features", mode="r")
-    assert mapped.sum() == 0  # every page has been looked at
-    fresh.look()
-    assert fresh.gb["host"] == pytest.approx(before, abs=0.02)
 
 
 def draw(*numbers: int) -> float:

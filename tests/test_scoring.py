@@ -17,7 +17,7 @@ from matplotlib.image import imread
 
 import train
 from configs import stored
-from dataset.answers import MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from tests.small_run import ROOT, make_data, run
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.files import read_json, write_json

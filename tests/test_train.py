@@ -20,7 +20,7 @@ import train
 from configs import schema
 from dataset import loader
 from dataset.data import open_data
-from dataset.features import KINDS
+from dataset.kinds import KINDS
 from tests.small_run import ROOT, data_config, interpreter, losses, make_data, run, weights
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError

@@ -20,8 +20,8 @@ from dataset.bandstand.render import render
 from dataset.data import open_data
 from feat_script import extract_audio, extract_text, extract_visual
 from feat_script.pipeline import find_videos
-from nets.config import FeatureSizes
-from nets.tspm.model import build_model
+from nets.network import build
+from nets.options import FeatureSizes
 from scripts import visualize
 from tests.clips import number, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
@@ -44,7 +44,7 @@ def save_run(folder: Path, options: Path, *overrides: str) -> Path:
     torch.manual_seed(0)
     described = {"config": config.to_dict(), "sizes": sizes._asdict(), "manifests": data.store.manifests}
     described |= {"answers": list(data.vocabulary.answers)}
-    model = build_model(config.model, sizes, len(data.vocabulary))
+    model = build(config.model, sizes, len(data.vocabulary))
     save_checkpoint(folder / "best.pt", described | {"model": model.state_dict()})
     return folder
 

@@ -10,6 +10,8 @@ from torch import nn
 from utils.errors import UserError
 from utils.files import write_bytes
 
+VERSION = 2  # of what train.py writes
+
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     """Write `state` atomically. Raises `UserError` where the disk is full; the checkpoint before stays."""
@@ -27,6 +29,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch.load raises half a dozen types for a damaged file, some without a message
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
+
+
+def load_run(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that train.py wrote. Raises `UserError` where it is none, or of another version."""
+    stored = load_checkpoint(path)
+    if not isinstance(stored, dict) or "config" not in stored:
+        raise UserError(f"{path}: is no checkpoint of train.py; scripts.convert_public converts published weights")
+    if stored.get("version") != VERSION:
+        raise UserError(
+            f"{path}: was written by release 0.1, whose options had other names; train it anew (CHANGELOG.md)"
+        )
+    return stored
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -18,7 +18,7 @@ def recordable(runtime: Runtime, compile_mode: str | None) -> bool:
 
 
 class Recorded:
-    """`function(*constants, **tensors) -> tensor`, recorded as a CUDA graph and replayed.
+    """`function(*constants, **tensors) -> {name: tensor}`, recorded as a CUDA graph and replayed.
 
     What is called more than `WARM_UP` times in a row with tensors of the same shapes, the same constants and the same
     `reads()` is recorded; until then, and for a short batch in between, the function is called as it is. Either way
@@ -29,20 +29,21 @@ class Recorded:
     recording lie. Raises `UserError` where the GPU cannot record.
     """
 
-    def __init__(self, function: Callable[..., Tensor], reads: Callable[[], Any]):
+    def __init__(self, function: Callable[..., dict[str, Tensor]], reads: Callable[[], Any]):
         self.function, self.reads = function, reads
-        self.seen, self.times = None, 0
-        self.recorded = None
+        self.seen: tuple | None = None
+        self.times = 0
+        self.recorded: tuple | None = None
 
-    def __call__(self, *constants: Any, **tensors: Tensor | None) -> Tensor:
+    def __call__(self, *constants: Any, **tensors: Tensor) -> dict[str, Tensor]:
         """What the function returns, in memory of its own."""
-        shapes = {name: x.shape for name, x in tensors.items() if x is not None}
+        shapes = {name: x.shape for name, x in tensors.items()}
         key = (shapes, constants, self.reads())
         if key == self.recorded:
             self.seen = None
-            for name in shapes:
-                if self.held[name].data_ptr() != tensors[name].data_ptr():
-                    self.held[name].copy_(tensors[name])
+            for name, x in tensors.items():
+                if self.held[name].data_ptr() != x.data_ptr():
+                    self.held[name].copy_(x)
         else:
             self.times = self.times + 1 if key == self.seen else 1
             self.seen = key
@@ -51,9 +52,9 @@ class Recorded:
             self._record(constants, tensors)
             self.recorded = key
         self.graph.replay()
-        return self.result.clone()
+        return {name: x.clone() for name, x in self.result.items()}
 
-    def _record(self, constants: tuple, tensors: dict[str, Tensor | None]) -> None:
+    def _record(self, constants: tuple, tensors: dict[str, Tensor]) -> None:
         self.held, self.graph = tensors, torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads read batches ahead

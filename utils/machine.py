@@ -21,10 +21,10 @@ def available_memory(root: Path = Path("/")) -> int:
     Where the system does not tell, all that it has. `root` is where its files are.
     """
     meminfo = root / "proc/meminfo"
-    if not meminfo.exists():
+    told = meminfo.exists() and re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+    if not told:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = int(re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())[1]) * 1024
-    return max(0, min([free, *_left_in_control_groups(root)]))
+    return max(0, min([int(told[1]) * 1024, *_left_in_control_groups(root)]))
 
 
 def _left_in_control_groups(root: Path) -> Iterator[int]:

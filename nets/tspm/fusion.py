@@ -1,4 +1,4 @@
-"""Stage 6: fusion and answer (Section 3.5, Eq. 6-7).
+"""Stage 6: fusion and answer (Section 3.4, Eq. 6-7).
 
 B batch, D hidden width, C answers.
 """

@@ -1,11 +1,11 @@
-"""Stage 4: SPM, spatial perception (Section 3.4, Eq. 3-5), and what replaces it in Table 3.
+"""Stage 4: SPM, spatial perception (Section 3.3, Eq. 3-5), and what replaces it in Table 3.
 
 B batch, T segments, K selected segments, M tokens of a frame as stored, S merged tokens, Dt token width, D hidden
 width, V videos that the batch draws from.
 
 Each module maps the selected audio and frames (B, K, D), the videos' tokens (V, T, M, Dt), the batch's rows in them
-(B,) and the selected indices (B, K) to `v_spa` (B, K, D), the audio's weights over the tokens (B, K, S), and where each
-stored token ended (B, K, M).
+(B,) and the selected indices (B, K) to `v_spa` (B, K, D), the segments whose tokens were read (B, K), the audio's
+weights over these (B, K, S), and where each stored token ended (B, K, M).
 """
 
 import torch
@@ -70,9 +70,10 @@ class SpatialPerception(nn.Module):
 
     def forward(
         self, audio: Tensor, frame: Tensor, token: Tensor, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Attend from the audio to the tokens of the selected segments."""
-        x = token[video[:, None], self.frames(index)].flatten(0, 1)  # Eq. 3, (B K, M, Dt)
+        segments = self.frames(index)  # (B, K)
+        x = token[video[:, None], segments].flatten(0, 1)  # Eq. 3, (B K, M, Dt)
         x = self.token(x.to(self.token.weight.dtype))  # (B K, M, D)
         size = torch.ones_like(x[..., 0])
         source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
@@ -80,17 +81,20 @@ class SpatialPerception(nn.Module):
             x, size, source = block(x, size, source)  # Eq. 4, (B K, S, D)
         attended, weights = self.audio_query(audio.flatten(0, 1), x)  # Eq. 5
         by_segment = index.shape  # (B, K)
-        return attended.unflatten(0, by_segment), weights.unflatten(0, by_segment), source.unflatten(0, by_segment)
+        attended, weights, source = (part.unflatten(0, by_segment) for part in (attended, weights, source))
+        return attended, segments, weights, source
 
 
 class FramesOnly(nn.Module):
     """w/o SPM: the selected frames stand in for `v_spa`; there are no tokens to look at."""
 
+    token = None  # no projection of tokens
+
     def forward(
         self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor, None, None, None]:
         """The selected frames as they are."""
-        return frame, None, None
+        return frame, None, None, None
 
 
 def _selected(index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage 3: TPM, temporal perception (Section 3.3, Eq. 1-2), and what replaces it in Tables 3 and 4.
+"""Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2), and what replaces it in Tables 3 and 4.
 
 B batch, T segments, K selected segments, D hidden width, Dq width of the text features.
 

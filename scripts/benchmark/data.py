@@ -1,191 +1,200 @@
-"""The benchmark's data: synthetic features at the real shapes, made once.
+"""Reading features from disk, alone and while a training step waits for them, and whole runs of `train.py`.
 
-`<work>/features-<videos>[-sparse]/` holds the project's layout, packed too, and `public/` the published one in float32.
-Sparse files are holes: they take no room and no time to write, and reading them costs all but the disk.
+`<work>/features-<videos>/` holds what a run needs: packed features of that many videos and, in MUSIC-AVQA's proportion
+and format, questions about them; below `public/` the published layout of the same in float32. Features and answers are
+random, so there is nothing to learn from them.
 """
 
+import json
+import os
 import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary
-from dataset.data import Data, Split
-from dataset.feature_folder import header_bytes
-from dataset.feature_pack import write_pack
-from dataset.features import FOLDERS, PUBLIC_FOLDERS, open_features
-from nets.config import FeatureSizes
+from dataset.config import DataConfig
+from dataset.data import open_data
+from dataset.kinds import KINDS, TEXT
+from dataset.loader import Loader, epoch_order
+from dataset.music_avqa import ANSWERS
+from dataset.text_prompt import PromptTable
+from scripts.benchmark.measure import Rows, now, timed
+from scripts.benchmark.plain import PlainReader
+from scripts.benchmark.train import Shapes, Step
+from utils.cuda_graph import WARM_UP
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
-from utils.manifest import claim_manifest
+from utils.runtime import Runtime
 
-SENTENCES = 256
-BLOCK = 4096  # bytes that the smallest file takes
-
-
-class Shapes(NamedTuple):
-    """What is measured: the sizes of the features, the hidden width and the questions of a batch."""
-
-    features: FeatureSizes
-    hidden: int = 512
-    batch: int = 64
+QUESTION = "Where is the performance?"
+DRAWN = 64  # videos whose features are drawn; the others repeat them, as drawing takes longer than writing
+WINDOW = 512  # videos asked about at a time: 1 GB at 14 tokens
+FED = 27  # steps that are fed: the first of an epoch, when least is cached
 
 
-FULL = Shapes(FeatureSizes(segments=60, audio=128, frame=768, tokens=14, token=1024, text=768))
-"""MUSIC-AVQA with ViT-L/14, the paper's width and batch."""
-
-
-class Features(NamedTuple):
-    """A folder of synthetic features and what it takes."""
-
-    root: Path
-    videos: int
-    sizes: FeatureSizes
-    sparse: bool
-
-    @property
-    def names(self) -> list[str]:
-        """The video ids."""
-        return [f"{n:08d}" for n in range(self.videos)]
-
-    @property
-    def questions(self) -> int:
-        """As many for a video as MUSIC-AVQA's training questions: 31,927 for 9,288."""
-        return self.videos * 31_927 // 9_288
-
-    @property
-    def video(self) -> np.ndarray:
-        """The video of each question."""
-        return np.arange(self.questions) % self.videos
-
-    def folder(self, kind: str) -> Path:
-        """Where the project's layout has a kind."""
-        return self.root / FOLDERS[kind].format(tokens=self.sizes.tokens)
-
-    def public_folder(self, kind: str) -> Path:
-        """Where the published layout has it."""
-        return self.root / "public" / PUBLIC_FOLDERS[kind].format(tokens=self.sizes.tokens)
-
-    @property
-    def bytes_on_disk(self) -> int:
-        """Bytes that the files take; of sparse ones, next to nothing."""
-        return sum(file.stat().st_blocks * 512 for file in self.root.rglob("*.npy"))
-
-    @property
-    def bytes_apparent(self) -> int:
-        """Bytes that the files hold."""
-        return sum(file.stat().st_size for file in self.root.rglob("*.npy"))
-
-
-def kinds(sizes: FeatureSizes) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of one video's array of each kind, as extraction writes it."""
-    return {
-        "audio": ((sizes.segments, sizes.audio), "float32"),
-        "frame": ((sizes.segments, sizes.frame), "float16"),
-        "token": ((sizes.segments, sizes.tokens, sizes.token), "float16"),
-    }
-
-
-def video_bytes(sizes: FeatureSizes) -> int:
-    """Bytes of one video's features, all kinds together."""
-    return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in kinds(sizes).values())
-
-
-def make_features(work: Path, videos: int, sparse: bool, sizes: FeatureSizes) -> Features:
-    """Make the folders, saying first how large they will be, or find them as made before.
-
-    Raises `UserError` where the disk is too small.
-    """
-    features = Features(work / f"features-{videos}{'-sparse' if sparse else ''}", videos, sizes, sparse)
-    whole = features.root / "whole.json"
-    made_for = {"sizes": sizes._asdict(), "videos": videos}
-    if whole.exists() and read_json(whole) == made_for:
-        return features
-    shutil.rmtree(features.root, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    stored = videos * video_bytes(sizes)
-    published = videos * sum(4 * int(np.prod(shape)) for shape, _ in kinds(sizes).values())
-    text = 2 * features.questions * BLOCK  # a small file for each question and for its prompt
-    said = (
-        f"features of {videos:,} videos and {features.questions:,} questions in {work}: "
-        f"{stored / 1e9:.1f} GB as files, as much packed, {published / 1e9:.1f} GB in the published layout"
-    )
-    needed, free = text + (0 if sparse else 2 * stored + published), shutil.disk_usage(work).free
+def make_features(work: Path, videos: int, shapes: Shapes, public: bool = False) -> DataConfig:
+    """Make the folder unless an earlier part has; `public` adds that layout. Raises `UserError` if it does not fit."""
+    root, counts = work / f"features-{videos}", {"train": videos * 31_927 // 9_288, "val": videos * 4_568 // 9_288}
+    config = DataConfig(features=str(root), layout="packed", segments=shapes.segments, tokens=shapes.tokens)
+    config.train, config.val = (str(root / f"{split}.json") for split in counts)
+    if root.exists():
+        return config
+    sizes = [(np.prod(shape, dtype=int), np.dtype(dtype).itemsize) for shape, dtype in shapes.kinds.values()]
+    needed = videos * int(sum(numbers * (itemsize + 4 * public) for numbers, itemsize in sizes))
+    said, free = f"{needed / 1e9:.1f} GB of features in {root}", shutil.disk_usage(work).free
     if needed > free:
-        raise UserError(
-            f"{said}: {needed / 1e9:.1f} GB do not fit, {free / 1e9:.1f} GB are free; "
-            "take fewer --videos, --sparse, or another disk by --work"
-        )
-    print(f"making {said}{', all holes' if sparse else ''}", flush=True)
-    _write(features)
-    write_json(whole, made_for)
-    return features
+        raise UserError(f"{said} do not fit, {free / 1e9:.1f} GB are free; take fewer --videos, or another --work")
+    print(f"making {said}", flush=True)
+    names, random = [f"{n:08d}" for n in range(videos)], np.random.default_rng(0)
+
+    def claim(kind: str, shape: tuple[int, ...], dtype: str) -> tuple[Path, dict]:
+        folder = root / (KINDS | {"text": TEXT})[kind].folder.format(tokens=shapes.tokens)
+        encoder = {"version": 1, "kind": kind, "encoder": "synthetic", "weights_sha256": "0" * 64}
+        write_json(folder / "manifest.json", encoder | {"shape": list(shape), "dtype": dtype})
+        return folder, read_json(folder / "manifest.json")
+
+    reader = PlainReader(root / "public", names, shapes.tokens)
+    for kind, (shape, dtype) in shapes.kinds.items():
+        folder, manifest = claim(kind, shape, dtype)
+        drawn = random.standard_normal((DRAWN, *shape), np.float32).astype(dtype)
+        (folder / "packed").mkdir()
+        pack = np.lib.format.open_memmap(folder / "packed/features.npy", "w+", dtype, (videos, *shape))
+        for n in tqdm(range(videos), f"making {kind}", delay=1, leave=False):
+            pack[n] = drawn[n % DRAWN]
+            if public:
+                save_npy(reader.files(n)[kind], drawn[n % DRAWN].astype(np.float32))
+        write_json(folder / "packed/index.json", {"manifest": manifest, "videos": dict.fromkeys(names, (0, 0))})
+    text, folder = random.standard_normal((2, shapes.text), np.float32), claim("text", (shapes.text,), "float32")[0]
+    filled = PromptTable.read(config.prompts, config.sheet).fill(QUESTION, [])
+    save_npy(folder / "features.npy", text)
+    write_json(folder / "sentences.json", [filled.question, filled.prompt])
+    for n, kind in enumerate(("question", "prompt")) if public else ():
+        for row in range(counts["train"]):
+            save_npy(reader.folders[kind] / f"{row}.npy", text[n : n + 1])
+    for split, count in counts.items():
+        asked = {"type": '["Audio-Visual", "Location"]', "question_content": QUESTION}
+        answers = enumerate(random.choice(ANSWERS, count).tolist())
+        rows = [asked | {"question_id": n, "video_id": names[n % videos], "anser": answer} for n, answer in answers]
+        write_json(root / f"{split}.json", rows)
+    return config
 
 
-def _write(features: Features) -> None:
-    random = np.random.default_rng(0)
-    sizes = features.sizes
-    for kind, (shape, dtype) in kinds(sizes).items():
-        folder, plain = features.folder(kind), features.public_folder(kind)
-        claim_manifest(folder, synthetic_manifest(kind, shape, dtype))
-        for name in tqdm(features.names, f"making {kind}", delay=1, leave=False):
-            if features.sparse:
-                _hole(folder / f"{name}.npy", shape, dtype)
-                _hole(plain / f"{name}.npy", shape, "float32")
-            else:
-                array = random.standard_normal(shape, np.float32).astype(dtype)
-                save_npy(folder / f"{name}.npy", array)
-                save_npy(plain / f"{name}.npy", array.astype(np.float32))
-    text = features.folder("text")
-    claim_manifest(text, synthetic_manifest("text", (sizes.text,), "float32"))
-    rows = random.standard_normal((SENTENCES, 1, sizes.text), np.float32)
-    save_npy(text / "features.npy", rows[:, 0])
-    write_json(text / "sentences.json", [f"sentence {n}" for n in range(SENTENCES)])
-    for kind in ("question", "prompt"):
-        for row in range(features.questions):
-            save_npy(features.public_folder(kind) / f"{row}.npy", rows[row % SENTENCES])
-    _pack(features)
+def read_rates(config: DataConfig, shapes: Shapes, runtime: Runtime, rounds: int) -> Rows:
+    """Questions a second of our loader and the plain reader, "<reader>, <order>", and bytes that come from the disk.
+
+    The system's cache holds none of the files when a pass begins. In the loader's order a video is read once and found
+    cached for its other questions; shuffled over more videos than memory holds, none is ever found.
+    """
+    rates, found = {}, {}
+    for seed in tqdm(range(rounds), "reading", leave=False, delay=1):
+        for reader in ("packed", "plain"):
+            for order in ("the loader's order", "shuffled"):
+                name = f"{reader}, {order}"
+                rate, read = _pass(config, shapes, runtime, reader, order, seed)
+                rates.setdefault(name, []).append(rate)
+                found[name] = {"questions_per_second": max(rates[name]), "median": statistics.median(rates[name])}
+                found[name] |= {"worst": min(rates[name]), "bytes_per_question": read}
+    return found
 
 
-def synthetic_manifest(kind: str, shape: tuple[int, ...], dtype: str) -> dict:
-    """The manifest of a kind of synthetic features; all come from one encoder."""
-    constants = {"version": 1, "kind": kind, "encoder": "synthetic", "weights_sha256": "0" * 64}
-    return constants | {"shape": list(shape), "dtype": dtype}
+def _pass(
+    config: DataConfig, shapes: Shapes, runtime: Runtime, reader: str, order: str, seed: int
+) -> tuple[float, float]:
+    """Questions a second of a pass, and bytes a question. What it maps ends with it: mapped pages are not forgotten."""
+    forget(Path(config.features).rglob("*.npy"))
+    data = open_data(config, tuple(KINDS), ("train",))
+    split, window = data.splits["train"], WINDOW
+    video = split.video
+    if order == "shuffled":  # each question about another video
+        video, window = np.arange(len(data.videos)), 0
+    batches = epoch_order(video, shapes.batch, seed, 0, window)[: len(video) // shapes.batch]
+    rows = np.concatenate(batches)
+    if reader == "packed":
+        read = len(np.unique(split.video[rows])) * data.store.video_bytes
+        made = Loader(data, runtime, "disk", config.workers).batches(split, batches)
+    else:
+        plain = PlainReader(Path(config.features) / "public", split.questions["video_id"].tolist(), shapes.tokens)
+        read = sum(file.stat().st_size for file in {file for row in rows for file in plain.files(row).values()})
+        made = DataLoader(plain, batch_sampler=batches, num_workers=config.workers)
+    seconds = timed(lambda: deque(made, maxlen=0), runtime.device)
+    return len(rows) / seconds, read / len(rows)
 
 
-def _hole(path: Path, shape: tuple[int, ...], dtype: str) -> None:
-    """An `.npy` file of zeros that take no room on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = header_bytes(shape, np.dtype(dtype))
-    with open(path, "wb") as file:
-        file.write(header)
-        file.truncate(len(header) + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+def forget(files: Iterable[Path]) -> None:
+    """Drop files from the system's cache, so that they come from the disk the next time."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # only what the disk has can be dropped
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
 
 
-def _pack(features: Features) -> None:
-    store = open_features(features.root, "files", kinds(features.sizes), *_segments_tokens(features), text=False)
-    for kind, folder in store.folders.items():
-        if features.sparse:  # what `write_pack` makes, without writing the zeros
-            packed = folder.path / "packed"
-            _hole(packed / "features.npy", (features.videos, *folder.shape), folder.dtype.name)
-            write_json(packed / "index.json", {"manifest": store.manifests[kind], "videos": folder.stamps()})
-        else:
-            write_pack(folder, store.manifests[kind])
+def fed_step(config: DataConfig, step: Step, runtime: Runtime, rounds: int) -> Rows:
+    """Seconds of a training step fed from disk, and its share of waiting for the batch.
+
+    The first steps are left out: nothing has read ahead of them, and in them a GPU records.
+    """
+    seconds, shares = [], []
+    for seed in range(rounds):
+        forget(Path(config.features).rglob("packed/*.npy"))
+        loader = Loader(open_data(config, tuple(KINDS), ("train",)), runtime, "disk", config.workers)
+        split, size = loader.data.splits["train"], len(step.answer)
+        batches = epoch_order(split.video, size, seed, 0, WINDOW)[: min(FED, len(split) // size)]
+        times = [now(runtime.device)]
+        for batch in loader.batches(split, batches):
+            times.append(now(runtime.device))  # on a GPU the batch's transfer is waited for
+            step.inputs, step.answer = batch.inputs, batch.answer
+            step()
+            times.append(now(runtime.device))
+        waiting, computing = np.diff(times).reshape(-1, 2)[WARM_UP + 1 :].mean(axis=0).tolist()
+        seconds.append(waiting + computing)
+        shares.append(waiting / seconds[-1])
+        del loader, batch  # and what is mapped
+    row = {"seconds": min(seconds), "median": statistics.median(seconds)}
+    return {"disk": row | {"waiting_share": statistics.median(shares), "worst_waiting_share": max(shares)}}
 
 
-def _segments_tokens(features: Features) -> tuple[int, int]:
-    return features.sizes.segments, features.sizes.tokens
+def run_training(config: DataConfig, shapes: Shapes, epochs: int, device: str, precision: str, residency: str) -> dict:
+    """Have `train.py` train: seconds of all, and of an epoch's steps; most GB held. Raises `UserError` if it fails."""
+    root, out = Path(config.features), Path(config.features) / "out"
+    options = {"out": str(out), "data": asdict(config) | {"residency": residency, "window": WINDOW}}
+    options["model"] = {name: getattr(shapes, name) for name in ("hidden", "tokens", "top_k")}
+    options["train"] = {"epochs": epochs, "batch_size": shapes.batch, "device": device, "precision": precision}
+    write_json(root / "config.yaml", options)  # JSON is YAML
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.perf_counter()
+    command = [sys.executable, "train.py", "--config", str(root / "config.yaml")]
+    with open(root / "log.txt", "w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as run:
+        most = _most_held(run)
+        seconds = time.perf_counter() - began
+        log.seek(0)
+        if run.returncode:
+            raise UserError(f"train.py failed\n{log.read().strip()}")
+    logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = statistics.median(epoch["train_seconds"] for epoch in logged)
+    return {"epochs": epochs, "seconds": seconds, "steps_of_an_epoch": steps, "host_gb": most}
 
 
-def open_data(features: Features, layout: str) -> Data:
-    """The data as training opens them; nothing is read but the index."""
-    store = open_features(features.root, layout, kinds(features.sizes), *_segments_tokens(features))
-    rows = np.arange(features.questions)
-    sentence = rows % SENTENCES
-    text = store.read_text(rows, *([[f"sentence {n}" for n in range(SENTENCES)]] * 2)).bank
-    vocabulary = AnswerVocabulary(MUSIC_AVQA_ANSWERS)
-    split = Split(pd.DataFrame(index=rows), features.video, sentence, sentence, rows % len(vocabulary), None)
-    return Data({"train": split}, vocabulary, store, features.names, text, [])
+def _most_held(process: subprocess.Popen) -> float:
+    """The most GB of the host's memory that a process is seen to hold until it ends.
+
+    What is anonymous counts: tensors. Pages of mapped files, such as packed features, do not: they are the system's
+    cache, which gives way.
+    """
+    most = 0.0
+    while process.poll() is None:
+        resident, of_files = map(int, Path(f"/proc/{process.pid}/statm").read_text().split()[1:3])
+        most = max(most, (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 1e9)
+        time.sleep(0.02)
+    return most

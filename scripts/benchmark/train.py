@@ -1,6 +1,7 @@
-"""The benchmark's training steps: ours, compiled too, the plain ones beside it, and ours stage by stage."""
+"""The benchmark's training steps: ours, compiled on request, and the plain ones beside it, all of the same weights."""
 
-from time import perf_counter
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -8,179 +9,148 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dataset.loader import Batch
-from nets.config import ModelConfig
-from nets.layers import Dropout, SingleHeadAttention
-from nets.tspm.model import build_model
-from scripts.benchmark.data import Shapes
-from scripts.benchmark.measure import Mark, Task, alone, in_turn, matrix_products, synchronize
-from scripts.benchmark.plain import FusedAttention, PlainTSPM, copy_segments, gather_segments
+from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
+from nets.network import build
+from nets.options import FeatureSizes
+from nets.tspm.options import TSPMOptions
+from scripts.benchmark.measure import Rows, interleaved, limits, peaks, profile, set_products, timed
+from scripts.benchmark.plain import PlainTSPM, copy_segments, gather_segments
+from scripts.convert_public import convert
+from utils.compiling import compiled
 from utils.cuda_graph import Recorded
-from utils.runtime import Runtime, autocast, compiled, seed
+from utils.numerics import autocast, seed
+from utils.runtime import Runtime
 from utils.scoring.evaluation import predict
 
-ANSWERS = 42
-EVALUATED = 4  # batches of a round of evaluation
-PRECISIONS = {
-    "cpu": ("fp32",),
-    "cuda": ("fp32", "tf32", "bf16"),
-}
+PRECISIONS = {"cpu": ("fp32",), "cuda": ("fp32", "tf32", "bf16")}
 PLAIN = {"plain, segment by segment": copy_segments, "plain, one gather": gather_segments}
+ANSWERS = len(MUSIC_AVQA_ANSWERS)
+
+
+class Shapes(NamedTuple):
+    """Segments, widths and tokens of the features, hidden width, questions of a batch: MUSIC-AVQA's with ViT-L/14."""
+
+    segments: int = 60
+    audio: int = 128
+    frame: int = 768
+    tokens: int = 14
+    token: int = 1024
+    text: int = 768
+    hidden: int = 512
+    batch: int = 64
+    top_k: int = 10
+
+    @property
+    def kinds(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of one video's array of each kind, as extraction writes it."""
+        shapes = {"audio": (self.audio,), "frame": (self.frame,), "token": (self.tokens, self.token)}
+        dtypes = {"audio": "float32", "frame": "float16", "token": "float16"}
+        return {kind: ((self.segments, *shape), dtypes[kind]) for kind, shape in shapes.items()}
+
+
+def make_model(shapes: Shapes, name: str = "ours") -> nn.Module:
+    """Ours or a plain one, with the same random weights; no bias is zero, so that equal logits say something."""
+    seed(0)
+    sizes = (shapes.audio, shapes.frame, shapes.token, shapes.text, shapes.hidden, shapes.top_k, ANSWERS)
+    plain = PlainTSPM(PLAIN.get(name, gather_segments), *sizes)
+    for parameter, weight in plain.state_dict().items():
+        if parameter.endswith("bias"):
+            nn.init.normal_(weight, std=0.1)
+    if name in PLAIN:
+        return plain
+    options = TSPMOptions(hidden=shapes.hidden, top_k=shapes.top_k, tokens=shapes.tokens)
+    kinds = {kind: shape for kind, (shape, _) in shapes.kinds.items()}
+    ours = build(options, FeatureSizes(shapes.segments, kinds, shapes.text), ANSWERS)
+    ours.load_state_dict(convert(plain.state_dict())[0])
+    return ours
+
+
+def make_inputs(shapes: Shapes, plain: bool) -> dict[str, Tensor]:
+    """Random features of a batch, each question about a video of its own, as stored; plain: float32, no text bank."""
+    made, row, inputs = torch.Generator().manual_seed(0), torch.arange(shapes.batch), {}
+    for kind, (shape, dtype) in shapes.kinds.items():
+        x = torch.randn(shapes.batch, *shape, generator=made).to(getattr(torch, dtype))
+        inputs[kind] = x.float() if plain else x
+    text = torch.randn(2 * shapes.batch, shapes.text, generator=made)
+    if plain:
+        return inputs | {"question": text[: shapes.batch], "prompt": text[shapes.batch :]}
+    return inputs | {"text": text, "video": row, "question": row, "prompt": row + shapes.batch}
 
 
 class Step:
-    """A training step on a batch that is in memory: a task whose parts are forward, backward and optimizer.
+    """A training step as `train.py` takes it, on a batch that is there already."""
 
-    One that is recorded, as `train.py` does on a GPU, has no parts.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Tensor],
-        device: torch.device,
-        precision: str = "fp32",
-        record: bool = False,
-    ):
-        self.model, self.device, self.precision = model.to(device), device, precision
-        self.inputs = {name: x.to(device) for name, x in inputs.items()}
-        self.answer = torch.arange(len(inputs["question"]), device=device) % ANSWERS
-        trained = [p for p in model.parameters() if p.requires_grad]
+    def __init__(self, shapes: Shapes, device: torch.device, name: str = "ours", precision="fp32", record=False):
+        self.model = self.network = make_model(shapes, name).to(device)
+        self.inputs = {kind: x.to(device) for kind, x in make_inputs(shapes, plain=name in PLAIN).items()}
+        self.answer = torch.arange(shapes.batch, device=device) % ANSWERS
+        self.device, self.precision = device, precision
+        trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=1e-4, fused=True, capturable=record)
-        self.recorded = Recorded(lambda **batch: self._learn(lambda part: None), tuple) if record else None
+        self.learn = Recorded(self._learn, tuple) if record else self._learn
 
-    def forward(self) -> Tensor:
-        """The loss."""
-        with autocast(self.device, self.precision):
-            logits = self.model(**self.inputs).logits
-        return F.cross_entropy(logits.float(), self.answer)
-
-    def __call__(self, mark: Mark) -> None:
+    def __call__(self) -> None:
         """Forward, backward, optimizer."""
-        with matrix_products(self.precision):
-            if self.recorded:
-                self.recorded(answer=self.answer, **self.inputs)
-            else:
-                self._learn(mark)
+        set_products(self.precision)
+        self.learn(answer=self.answer, **self.inputs)
 
-    def _learn(self, mark: Mark) -> Tensor:
-        loss = self.forward()
-        mark("forward")
+    def _learn(self, answer: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        with autocast(self.device, self.precision):
+            logits = self.network(**inputs).logits
+        loss = F.cross_entropy(logits.float(), answer)
         self.optimizer.zero_grad()
         loss.backward()
-        mark("backward")
         self.optimizer.step()
-        mark("optimizer")
-        return loss.detach()
+        return {"answer": loss.detach()}
+
+    def evaluate(self, runtime: Runtime) -> None:
+        """Answer the batch's questions."""
+        set_products(self.precision)
+        rows = np.arange(len(self.answer))
+        predict(self.model, [Batch(self.inputs, self.answer, None, rows)], len(rows), self.precision, runtime)
+        self.model.train()
 
 
-def make_inputs(shapes: Shapes) -> dict[str, Tensor]:
-    """Random features of a batch, each question about a video of its own, in the dtypes in which they are stored."""
-    made, row, sizes = torch.Generator().manual_seed(0), torch.arange(shapes.batch), shapes.features
-    videos = (shapes.batch, sizes.segments)
-    return {
-        "audio": torch.randn(*videos, sizes.audio, generator=made),
-        "frame": torch.randn(*videos, sizes.frame, generator=made).half(),
-        "token": torch.randn(*videos, sizes.tokens, sizes.token, generator=made).half(),
-        "text": torch.randn(2 * shapes.batch, sizes.text, generator=made),
-        **{"video": row, "question": row, "prompt": row + shapes.batch},
-    }
+@torch.no_grad()
+def parity(ours: Step, plain: Step) -> dict[str, Any]:
+    """How far the logits are from each other, and whether the same segments are selected."""
+    seen = [step.model.eval()(**step.inputs) for step in (ours, plain)]
+    for step in (ours, plain):
+        step.model.train()
+    difference = (seen[0].logits - seen[1].logits).abs().max().item()
+    return {"logit_difference": difference, "same_selections": torch.equal(seen[0].selected, seen[1].selected)}
 
 
-def plain_inputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same batch as published code holds it: float32, a row of everything for each question."""
-    videos = {kind: inputs[kind][inputs["video"]].float() for kind in ("audio", "frame", "token")}
-    return videos | {kind: inputs["text"][inputs[kind]] for kind in ("question", "prompt")}
-
-
-def our_model(shapes: Shapes, top_k: int = 10) -> nn.Module:
-    """Ours, with random weights."""
-    seed(0)
-    config = ModelConfig(hidden=shapes.hidden, top_k=top_k, tokens=shapes.features.tokens)
-    return build_model(config, shapes.features, ANSWERS)
-
-
-def our_step(device: torch.device, precision: str, shapes: Shapes, top_k: int = 10, record: bool | None = None) -> Step:
-    """A step of ours, on a GPU recorded unless told otherwise."""
-    record = device.type == "cuda" if record is None else record
-    return Step(our_model(shapes, top_k), make_inputs(shapes), device, precision, record)
-
-
-def compiled_step(device: torch.device, precision: str, shapes: Shapes) -> tuple[Step, float]:
-    """A step of ours that is compiled, and the seconds of its first run, which compiles it.
-
-    Raises `UserError` where the machine lacks the compiler.
-    """
-    from torch._inductor.utils import fresh_cache  # seconds and memory, which the other steps should not pay
-
-    step = our_step(device, precision, shapes)
-    step.model = compiled(step.model, "default", device, [])
-    with fresh_cache():  # else what an earlier run has compiled is only looked up
-        started = perf_counter()
-        step(lambda part: None)
-        synchronize(device)
-    return step, perf_counter() - started
-
-
-def our_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
-    """Ours in each precision at the given shapes and at AVQA's: ten segments, of which eight are selected.
-
-    On a GPU also with each kernel launched by itself.
-    """
-    avqa = shapes._replace(features=shapes.features._replace(segments=10))
-    made = {}
-    for precision in PRECISIONS[device.type]:
-        made[f"ours, {precision}"] = our_step(device, precision, shapes)
-        if device.type == "cuda":
-            made[f"ours, {precision}, launched"] = our_step(device, precision, shapes, record=False)
-        made[f"ours, {precision}, AVQA"] = our_step(device, precision, avqa, top_k=8)
-    return made
-
-
-def plain_steps(device: torch.device, shapes: Shapes) -> dict[str, Step]:
-    """The two plain ones, in fp32."""
-    seed(0)
-    inputs = plain_inputs(make_inputs(shapes))
-    widths = {kind: getattr(shapes.features, kind) for kind in ("audio", "frame", "token", "text")}
-    models = {name: PlainTSPM(select, **widths, dim=shapes.hidden) for name, select in PLAIN.items()}
-    return {name: Step(model, inputs, device) for name, model in models.items()}
-
-
-def stages(step: Step) -> dict[str, Task]:
-    """Each stage of the model forward and backward by itself, and all its dropout layers together."""
-    parts = alone(dict(step.model.named_children()), step.forward)
-    dropouts = {name: module for name, module in step.model.named_modules() if isinstance(module, Dropout)}
-    parts["dropout"] = in_turn(alone(dropouts, step.forward).values())
-
-    return {f"stage {name}": _in_precision(step, task) for name, task in parts.items()}
-
-
-def attentions(step: Step, shapes: Shapes) -> dict[str, Task]:
-    """The self-attention of the audio-visual layer, in training, with two ways to its heart; forward and backward."""
-    streams = (2 * shapes.batch, shapes.features.segments, shapes.hidden)  # both in one pass
-    x = torch.randn(streams, device=step.device, requires_grad=True)
-    kinds = {"two products and softmax": SingleHeadAttention, "scaled_dot_product_attention": FusedAttention}
-    layers = {name: kind(shapes.hidden, 0.1).to(step.device) for name, kind in kinds.items()}
-    tasks = alone(layers, lambda: [layer(x, x) for layer in layers.values()])
-    return {f"attention {name}": _in_precision(step, task) for name, task in tasks.items()}
-
-
-def _in_precision(step: Step, task: Task) -> Task:
-    """A task that computes as precisely as the step."""
-
-    def run(mark: Mark) -> None:
-        with matrix_products(step.precision), autocast(step.device, step.precision):
-            task(mark)
-
-    return run
-
-
-def evaluation(step: Step, runtime: Runtime) -> Task:
-    """Predictions of a step's model for its batch, `EVALUATED` times."""
-    batch = len(step.answer)
-    made = [Batch(step.inputs, step.answer, None, np.arange(batch) + batch * n) for n in range(EVALUATED)]
-
-    def run(mark: Mark) -> None:
-        with matrix_products(step.precision):
-            predict(step.model, made, batch * EVALUATED, step.precision, runtime)
-
-    return run
+def compute(shapes: Shapes, runtime: Runtime, rounds: int, parts: set[str], compiling: bool) -> dict[str, Rows]:
+    """The machine's peak and, in the same rounds, training steps (on a GPU recorded, and launched), and evaluation."""
+    device, precisions, recording = runtime.device, PRECISIONS[runtime.device.type], runtime.device.type == "cuda"
+    tasks, steps, known = limits(device, precisions), {}, {}
+    for precision in precisions:
+        name, make = f"ours, {precision}", partial(Step, shapes, device, precision=precision)
+        if "train" in parts:
+            steps[name] = make(record=recording)
+        if "train" in parts and recording:
+            steps[f"{name}, launched"] = make()
+        if "train" in parts and compiling:
+            steps[f"{name}, compiled"] = step = make(record=recording)
+            step.network = compiled(step.model, "default", device, [])
+            known[f"{name}, compiled"] = {"compiling_seconds": timed(step, device)}
+        if "evaluation" in parts:
+            tasks[f"evaluation, {precision}"] = partial(make().evaluate, runtime)
+    for name in PLAIN if "train" in parts else ():
+        steps[name] = Step(shapes, device, name)
+        known[name] = parity(steps["ours, fp32"], steps[name])  # before either learns
+    timings = interleaved(tasks | steps, device, rounds)
+    results = {"peak": peaks(timings, precisions)}
+    for name, row in timings.items():
+        row["questions_per_second"] = shapes.batch / row["seconds"]
+        if name.startswith("evaluation"):
+            results.setdefault("evaluation", {})[name] = row
+        elif name in steps:
+            peak = results["peak"][steps[name].precision]["gflop_per_second"]
+            row.update({"share_of_peak": row["gflop"] / row["seconds"] / peak}, **known.get(name, {}))
+            row["times_ours"] = row["seconds"] / timings["ours, fp32"]["seconds"]
+            results.setdefault("train", {})[name] = row
+            if recording and name not in PLAIN:
+                results[f"kernels of {name}"] = profile(steps[name], device)
+    return results

@@ -4,6 +4,8 @@
     python -m scripts.reproduce table1 --config configs/music_avqa.yaml --dry-run
     python -m scripts.reproduce prior --config configs/music_avqa.yaml          needs questions only, no video
 
+    python -m scripts.reproduce table1 --row mine "--model.network mine"         a network of your own beside the others
+
 Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV,
 Tables 3 and 4 as a picture too, into results/<name of the data set>. Runs that are finished are reused; killed and
 repeated, it goes on where it was; to redo one run, delete its folder. Exit status: 0 all done, 1 some runs failed or
@@ -11,6 +13,7 @@ cannot start, 2 wrong options.
 """
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import statistics
@@ -20,27 +23,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from nets.config import FeatureSizes
-from nets.tspm.model import build_model
+from nets.network import build
+from nets.options import FeatureSizes
 from scripts.profile_model import profile
 from scripts.reproduce.derived import choice_of_four, split_by_videos
-from scripts.reproduce.needs import unmerged
 from scripts.reproduce.queue import Run, find_workers, resolve, work
 from scripts.reproduce.seed_table import MOST_SEEDS, Row
 from scripts.reproduce.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
 from utils.files import write_bytes
-from utils.scoring.metrics import TABLE1_COLUMNS, accuracy_row, most_frequent, random_choice
+from utils.scoring.metrics import Columns, accuracy_row, most_frequent, random_choice
 from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
 
 def frequent(*by: str) -> Baseline:
     """Always the most frequent answer of the training questions that agree in the columns `by`."""
-    return lambda train, test: accuracy_row(most_frequent(train, test, by))
+    return lambda train, test, columns: accuracy_row(most_frequent(train, test, by), columns)
 
 
-def chance(_: pd.DataFrame, test: pd.DataFrame) -> Row:
+def chance(_train: pd.DataFrame, test: pd.DataFrame, _columns: Columns) -> Row:
     """Any of the answers offered."""
     return {"All": random_choice(test)}
 
@@ -49,7 +51,7 @@ def cost(run: Run) -> Row:
     """The columns of Table 6: FLOPs for one question, and what an epoch of training took."""
     stored = load_checkpoint(run.folder / "best.pt")
     sizes = FeatureSizes(**stored["sizes"])
-    counts = profile(build_model(run.config.model, sizes, len(stored["answers"])), sizes)
+    counts = profile(build(run.config.model, sizes, len(stored["answers"])), sizes)
     seconds = statistics.median(epoch["train_seconds"] for epoch in run.epochs)
     return counts | {"s/epoch": seconds, "All": run.results["accuracy"]["All"]}
 
@@ -58,7 +60,7 @@ COST = ("parameters", "trained", "GFLOP", "thop parameters", "thop G", "s/epoch"
 PAPER_COST = {"parameters_M": "thop parameters", "flops_G": "thop G", "All": "All"}
 
 WITHOUT = {
-    "w/o all": "--model.network audio_visual",
+    "w/o all": "--model.network means",
     "w/o TPM": "--model.temporal even",
     "w/o SPM": "--model.spatial frames",
     "w/o TPC": "--model.temporal all",
@@ -66,19 +68,19 @@ WITHOUT = {
     "w/o Merge": "--model.tokens {unmerged}",
 }
 BLIND = {
-    "question only": "--model.network question",
+    "question only": "--model.network means --model.means_of []",
     "most frequent answer of each template": frequent("template"),
     "most frequent answer": frequent(),
 }
 LESS = {
     "w/o all": WITHOUT["w/o all"],
-    "visual only": "--model.network visual",
-    "audio only": "--model.network audio",
+    "visual only": "--model.network means --model.means_of [frame]",
+    "audio only": "--model.network means --model.means_of [audio]",
     **BLIND,
 }
 
 TABLES = {
-    "table1": Table("Table 1: question types", {"TSPM": "", **LESS}, TABLE1, TABLE1_COLUMNS, LATER),
+    "table1": Table("Table 1: question types", {"TSPM": "", **LESS}, TABLE1, later=LATER, by_type=True),
     "table2": Table(
         "Table 2: split by video",
         {"TSPM": "", **BLIND},
@@ -117,9 +119,10 @@ TABLES = {
         },
         TABLE7,
         ("All",),
+        of="avqa",
         questions=choice_of_four,
     ),
-    "prior": Table("What the questions give away", BLIND, {"TSPM": TABLE1["TSPM"]}, TABLE1_COLUMNS),
+    "prior": Table("What the questions give away", BLIND, {"TSPM": TABLE1["TSPM"]}, by_type=True),
     "shuffled": Table(
         "What sound and picture are worth",
         {
@@ -131,9 +134,7 @@ TABLES = {
         {},
         note="Trained and tested with the sound, or the picture, of another video of the same split.",
     ),
-    "figure4": Table(
-        "Figure 4: when and where the model looked", {"TSPM": ""}, {}, questions=lambda config: None, seeds=1
-    ),
+    "figure4": Table("Figure 4: when and where the model looked", {"TSPM": ""}, {}, seeds=1),
 }
 
 
@@ -158,6 +159,9 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("tables", nargs="+", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--config", action="append", help="YAML file of the data set (default configs/bandstand.yaml)")
+    parser.add_argument(
+        "--row", action="append", nargs=2, default=[], metavar=("NAME", "OPTIONS"), help="a row more in each table"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each row and seed")
     parser.add_argument("--dry-run", action="store_true", help="print runs, cost and what is missing; run none")
     parser.add_argument("--second-features", help="features of Table 5's second CLIP (default <data.features>_b32)")
@@ -181,14 +185,17 @@ def main(args: list[str] | None = None) -> int:
     values = {
         "features": features,
         "second_features": options.second_features or f"{features}_b32",
-        "unmerged": unmerged(config.data),
     }
     videos = options.videos or Path(features).parent / "videos"
     base = Base(arguments, options.seeds, options.runs / name, options.results / name, videos, values)
     logging.getLogger("thop").setLevel(logging.WARNING)
 
     known: dict[str, Run] = {}
-    plans = {table: plan(TABLES[table], base, known) for table in dict.fromkeys(options.tables)}
+    chosen = {name: TABLES[name] for name in dict.fromkeys(options.tables)}
+    plans = {
+        name: plan(dataclasses.replace(table, rows=table.rows | dict(options.row)), base, known)
+        for name, table in chosen.items()
+    }
     if options.dry_run:
         return 0 if print_plan(list(plans.values()), base) else 1
     faults = [f"{row}: {why}" for planned in plans.values() for row, why in planned.reasons.items()]

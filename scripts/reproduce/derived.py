@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.schema import Config
-from dataset.music_avqa import recording
+from dataset import DATASETS
 from scripts.check_features import annotated_videos
 from scripts.offer_choices import offer_choices
 from scripts.split_by_video import split_by_video
@@ -48,23 +48,21 @@ class Derived(NamedTuple):
         print(f"wrote the annotations {self.folder}")
 
 
-def music_avqa(config: Config) -> None:
-    """The questions as they are. Raises `UserError` where they are AVQA's."""
-    if config.data.dataset != "music_avqa":
-        raise UserError("this table is of MUSIC-AVQA's questions; AVQA's is table7")
+def own_questions(config: Config) -> None:
+    """The questions as they are."""
 
 
 def split_by_videos(config: Config) -> Derived | None:
-    """A split in which no video is in two parts; None where that is so already. Raises `UserError` for AVQA."""
-    music_avqa(config)
-    files = [getattr(config.data, split) for split in SPLITS]
+    """A split in which no recording is in two parts; None where that is so already."""
+    dataset, files = config.data.dataset, [path for split in SPLITS for path in config.data.files(split).values()]
     folder = Path(files[0]).parent
     folder = folder.with_name(f"{folder.name}_video_split")
     if all(Path(file).exists() for file in files):
-        parts = [{recording(video) for video in annotated_videos([file], "music_avqa")} for file in files]
+        recording = DATASETS[dataset].recording
+        parts = [{recording(video) for video in annotated_videos([file], dataset)} for file in files]
         if len(set().union(*parts)) == sum(map(len, parts)):
             return None
-    return Derived(folder, (), files, partial(split_by_video, files))
+    return Derived(folder, (), files, partial(split_by_video, files, dataset=dataset))
 
 
 def choice_of_four(config: Config) -> Derived | None:

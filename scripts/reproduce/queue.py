@@ -82,9 +82,7 @@ def resolve(arguments: Sequence[str]) -> schema.Config:
 
 @functools.cache
 def _resolve(arguments: tuple[str, ...]) -> schema.Config:
-    parser = Parser(prog="train.py")
-    schema.add_config(parser)
-    return schema.parse(parser, arguments)[0]
+    return schema.parse(Parser(prog="train.py"), arguments)[0]
 
 
 def find_run(label: str, arguments: Sequence[str], seed: int, root: str | Path) -> Run:
@@ -108,7 +106,7 @@ def _identity(config: schema.Config) -> dict[str, Any]:
     may_change = schema.MAY_CHANGE - {"train.epochs"}
     return {
         "options": {name: value for name, value in options.items() if name not in may_change},
-        "annotations": [_digest(path) for path in (data.train, data.val, data.test)],
+        "annotations": [_digest(path) for split in ("train", "val", "test") for path in data.files(split).values()],
         "prompts": PromptTable.read(data.prompts, data.sheet).templates,
         "manifests": open_features(
             data.features, data.layout, config.model.kinds, data.segments, data.tokens

@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from configs.schema import Config
+from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.features import open_features
 from dataset.text_prompt import PromptTable
-from scripts.reproduce.derived import Derived, music_avqa
-from scripts.reproduce.needs import describe_missing, training_flop
+from scripts.reproduce.cost import lacking, training_flop, unmerged
+from scripts.reproduce.derived import Derived, own_questions
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from scripts.reproduce.seed_table import Line, Row, draw_bars, write_csv, write_markdown
 from utils.errors import UserError
+from utils.scoring.metrics import Columns
 
-Baseline = Callable[[pd.DataFrame, pd.DataFrame], Row]
-DATASETS = {"music_avqa": "MUSIC-AVQA", "avqa": "AVQA"}
+Baseline = Callable[[pd.DataFrame, pd.DataFrame, Columns], Row]
 
 
 def accuracy(run: Run) -> Row:
@@ -32,9 +33,11 @@ def accuracy(run: Run) -> Row:
 class Table:
     """A table of the paper.
 
-    rows: by name, the options of train.py that make the row, or a function of the train and test questions
-    paper: rows as published; one that has the name of ours stands below it
-    columns: those that are printed
+    rows: by name, the options of train.py that make the row, or a function of train and test questions and columns
+    paper: rows as published for the data set `of`; one that has the name of ours stands below it
+    of: the data set that the paper's rows are for
+    columns: those that are printed; None: the averages of the data set, or all where it has none
+    by_type: print all columns of the data set
     later: rows published after the paper
     questions: which questions, where they are not the configuration's
     measure: what is printed of a run
@@ -46,9 +49,11 @@ class Table:
     title: str
     rows: dict[str, str | Baseline]
     paper: dict[str, Row]
-    columns: Sequence[str] = ("A", "V", "AV", "All")
+    columns: Sequence[str] | None = None
+    by_type: bool = False
+    of: str = "music_avqa"
     later: dict[str, Row] | None = None
-    questions: Callable[[Config], Derived | None] = music_avqa
+    questions: Callable[[Config], Derived | None] = own_questions
     measure: Callable[[Run], Row] = accuracy
     seeds: int | None = None
     note: str = ""
@@ -93,9 +98,10 @@ def plan(table: Table, base: Base, known: dict[str, Run]) -> Planned:
     for name, own in table.rows.items():
         if callable(own):
             continue
-        planned.arguments[name] = row = [*arguments, *shlex.split(own.format(**base.values))]
         runs = planned.runs[name] = {}
         try:
+            values = base.values | ({"unmerged": unmerged(config.data.features)} if "{unmerged}" in own else {})
+            planned.arguments[name] = row = [*arguments, *shlex.split(own.format(**values))]
             planned.configs[name] = resolve(row)
             for seed in base.seeds[: table.seeds]:
                 found = find_run(f"{name}, seed {seed}", row, seed, base.runs)
@@ -110,7 +116,7 @@ def plan(table: Table, base: Base, known: dict[str, Run]) -> Planned:
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    features, seen, waits = base.values["features"], set(), []
+    seen, waits = set(), []
     done_flop, done_seconds, todo_flop, todo = 0.0, 0.0, 0.0, 0
     for planned in plans:
         print(f"\n{planned.table.title}")
@@ -128,7 +134,7 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
                 states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
             else:
                 states = ", ".join(f"seed {seed} {_state(run)}" for seed, run in runs.items())
-            flop = training_flop(config, features)
+            flop = training_flop(config) or 0.0
             new = {(repr(config), seed): runs.get(seed) for seed in base.seeds[: planned.table.seeds]}
             new = {key: run for key, run in new.items() if key not in seen}
             seen |= new.keys()
@@ -155,8 +161,8 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     else:
         print("the time is known once the first has begun")
     problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
-    configs = [config for planned in plans for config in planned.configs.values()]
-    problems += describe_missing(configs, features, base.videos)
+    lacks = (lacking(config) for planned in plans for config in planned.configs.values())
+    problems += dict.fromkeys(reason for reason in lacks if reason and reason not in waits)
     print("\n" + "\n".join(problems or ["nothing is missing"]))
     return not problems and not any(planned.reasons for planned in plans)
 
@@ -168,6 +174,8 @@ def _state(run: Run) -> str:
 
 
 def _readable(flop: float) -> str:
+    if not flop:
+        return "cost not known yet"
     for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
         if flop >= size:
             return f"{flop / size:.3g} {unit}"
@@ -181,7 +189,8 @@ def write_table(name: str, planned: Planned, base: Base, head: str, failures: di
     """Write a table as Markdown and CSV, with a picture where it has a reference row; our rows above the paper's."""
     table, path = planned.table, base.results / name
     ours = {row: _measured(planned, row) for row in table.rows}
-    lines, others = [], dict(table.paper)
+    comparable = planned.config.data.dataset == table.of or planned.config.data.truth
+    lines, others = [], dict(table.paper if comparable else {})
     for row, by_seed in ours.items():
         if by_seed:
             lines.append(Line(row, "this project", list(by_seed.values())))
@@ -190,17 +199,27 @@ def write_table(name: str, planned: Planned, base: Base, head: str, failures: di
     blocks = {f"This project, on {dataset_name(planned.config)}": lines}
     if others:
         blocks["Other rows of the paper"] = [Line(row, "TSPM paper", [others[row]]) for row in others]
-    if table.later:
+    if table.later and comparable:
         blocks["Published later (* second-hand)"] = [Line(row, "later", [table.later[row]]) for row in table.later]
     notes = _notes(planned, base, failures)
     text = [f"# {table.title}, on {dataset_name(planned.config)}", f"    {head}"]
     if table.reference and (reference := ours[table.reference]):
         drawn = {row: by_seed for row, by_seed in ours.items() if by_seed.keys() & reference.keys()}
         title = f"{table.title}, on {dataset_name(planned.config)}"
-        draw_bars(path.with_suffix(".png"), title, drawn, table.paper, table.reference)
+        draw_bars(path.with_suffix(".png"), title, drawn, table.paper if comparable else {}, table.reference)
         text.append(f"![{table.title}]({name}.png)")
-    write_markdown(path.with_suffix(".md"), "\n\n".join(text), table.columns, blocks, notes)
-    write_csv(path.with_suffix(".csv"), head, table.columns, [line for block in blocks.values() for line in block])
+    columns = table.columns or _columns(planned, ours)
+    write_markdown(path.with_suffix(".md"), "\n\n".join(text), columns, blocks, notes)
+    write_csv(path.with_suffix(".csv"), head, columns, [line for block in blocks.values() for line in block])
+
+
+def _columns(planned: Planned, ours: dict[str, dict[int, Row]]) -> list[str]:
+    """The columns of the data set that a table prints."""
+    groups = DATASETS[planned.config.data.dataset].columns.averages.values()
+    if groups:
+        return [*(column for group in groups for column in (group if planned.table.by_type else group[-1:])), "All"]
+    found = {column for by_seed in ours.values() for row in by_seed.values() for column in row}
+    return [*sorted(found - {"All"}), "All"]
 
 
 def _measured(planned: Planned, name: str) -> dict[int, Row]:
@@ -211,7 +230,11 @@ def _measured(planned: Planned, name: str) -> dict[int, Row]:
         return {seed: planned.table.measure(run) for seed, run in runs.items() if run.done}
     data = planned.config.data
     prompts = PromptTable.read(data.prompts, data.sheet)
-    return {0: own(*(read_annotations(path, data.dataset, prompts).questions for path in (data.train, data.test)))}
+    train, *tests = (
+        pd.concat(read_annotations(path, data.dataset, prompts).questions for path in data.files(split).values())
+        for split in ("train", "test")
+    )
+    return {0: own(train, *tests, DATASETS[data.dataset].columns)}
 
 
 def _notes(planned: Planned, base: Base, failures: dict[Path, str]) -> list[str]:
@@ -252,4 +275,4 @@ def _encoder(config: Config) -> str:
 def dataset_name(config: Config) -> str:
     """What a table calls the data set, plainly where it is generated."""
     run = Path(config.out).name
-    return f"Bandstand ({run}, generated)" if config.data.truth else f"{DATASETS[config.data.dataset]} ({run})"
+    return f"Bandstand ({run}, generated)" if config.data.truth else f"{DATASETS[config.data.dataset].title} ({run})"

@@ -1,13 +1,22 @@
 """Answers of a trained model to the questions of a split."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.runtime import Runtime, autocast
+from utils.numerics import autocast
+from utils.runtime import Runtime
+
+
+class Answers(NamedTuple):
+    """The answers to the questions of a split, in order, and what was looked at for each."""
+
+    classes: list[int]  # Q
+    looked: dict[str, np.ndarray]  # the fields of `Perception` that are there, (Q, ...)
 
 
 def choose(logits: Tensor, choices: Tensor | None) -> Tensor:
@@ -33,6 +42,18 @@ def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision:
     return runtime.sum(predicted).numpy()
 
 
+def answer(model: nn.Module, batches: Iterable[Any], precision: str, device: torch.device, looks: bool) -> Answers:
+    """Answer the questions of all batches, and where `looks`, keep what the model looked at."""
+    classes: list[int] = []
+    looked = defaultdict(list)
+    for batch, seen in perceive(model, batches, precision, device):
+        classes += choose(seen.logits.float(), batch.choices).tolist()
+        for name, value in seen._asdict().items():
+            if looks and isinstance(value, Tensor) and name != "logits":
+                looked[name].append((value.float() if value.is_floating_point() else value).cpu().numpy())
+    return Answers(classes, {name: np.concatenate(parts) for name, parts in looked.items()})
+
+
 @torch.no_grad()
 def perceive(model: nn.Module, batches: Iterable[Any], precision: str, device: torch.device) -> Iterator[tuple]:
     """Yield (batch, what the model saw in it) with dropout off."""
@@ -43,6 +64,6 @@ def perceive(model: nn.Module, batches: Iterable[Any], precision: str, device: t
         yield batch, seen
 
 
-def in_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+def in_batches(rows: Sequence[int] | np.ndarray, batch_size: int) -> list[np.ndarray]:
     """The rows of a split, in batches; the last may be short."""
-    return np.split(rows, range(batch_size, len(rows), batch_size))
+    return np.split(np.asarray(rows), range(batch_size, len(rows), batch_size))

@@ -15,7 +15,7 @@ import pandas as pd
 from utils.errors import UserError
 from utils.files import read_json
 from utils.scoring.geometry import patch_centres
-from utils.scoring.metrics import column_masks
+from utils.scoring.metrics import Columns
 
 Truth = dict[str, dict[str, Any]]
 
@@ -42,10 +42,55 @@ def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.nd
     return true
 
 
-def selection_table(
-    questions: pd.DataFrame, true: np.ndarray, weights: dict[str, np.ndarray], selected: dict[str, np.ndarray]
+def selection(
+    questions: pd.DataFrame,
+    columns: Columns,
+    truth: Truth,
+    looked: dict[str, np.ndarray],
+    frames: np.ndarray,
+    prompts: np.ndarray,
 ) -> pd.DataFrame:
-    """How well segments are ranked and selected, by column of Table 1, in per cent, chance beside it.
+    """`selection_table` of what a model looked at; beside it what CLIP's own similarity would select ("zero-shot").
+
+    looked: `segment_weights` (Q, T) and `selected` (Q, K); frames (Q, T, D) and prompts (Q, D) as CLIP gives them.
+    """
+    frames = frames.astype(np.float32)
+    cosine = np.einsum("qtd,qd->qt", frames, prompts) / np.linalg.norm(frames, axis=-1)
+    top_k = looked["selected"].shape[1]
+    weights = {"zero-shot": cosine, "model": looked["segment_weights"]}
+    selected = {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], "model": looked["selected"]}
+    return selection_table(questions, columns, true_segments(questions, truth, cosine.shape[1]), weights, selected)
+
+
+def pointing(
+    questions: pd.DataFrame,
+    columns: Columns,
+    truth: Truth,
+    looked: dict[str, np.ndarray],
+    stored: Iterable[np.ndarray],
+    fit: str,
+) -> pd.DataFrame:
+    """`pointing_table` of a model's attention; "chance" gives every token the same weight, so that small ones peak.
+
+    looked: `token_weights` (Q, K, S), `token_source` (Q, K, M), `token_segments` (Q, K); stored: as `heat_maps` takes.
+    """
+    stored = list(stored)
+    weights = looked["token_weights"]
+    heat = {
+        name: heat_maps(held, looked["token_source"], looked["token_segments"], stored)
+        for name, held in {"model": weights, "chance": np.ones_like(weights)}.items()
+    }
+    return pointing_table(questions, columns, truth, looked["token_segments"], heat, fit)
+
+
+def selection_table(
+    questions: pd.DataFrame,
+    columns: Columns,
+    true: np.ndarray,
+    weights: dict[str, np.ndarray],
+    selected: dict[str, np.ndarray],
+) -> pd.DataFrame:
+    """How well segments are ranked and selected, by column, in per cent, chance beside it.
 
     "AP <name>" is the mean average precision of `weights[name]` (Q, T); "R@K <name>" is the share of the true segments
     among `selected[name]` (Q, K), and "R@K best" what is within reach where more than K are true. Questions whose true
@@ -65,7 +110,7 @@ def selection_table(
         scores[f"R@{indices.shape[1]} {name}"] = found.sum(axis=1) / positives
         scores[f"R@{indices.shape[1]} chance"] = np.full(len(asked), indices.shape[1] / segments)
         scores[f"R@{indices.shape[1]} best"] = np.minimum(indices.shape[1], positives) / positives
-    return _by_column(asked, scores)
+    return _by_column(asked, columns, scores)
 
 
 def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
@@ -76,13 +121,18 @@ def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
 
 
 def pointing_table(
-    questions: pd.DataFrame, truth: Truth, selected: np.ndarray, heat: dict[str, Iterable[np.ndarray]], fit: str
+    questions: pd.DataFrame,
+    columns: Columns,
+    truth: Truth,
+    selected: np.ndarray,
+    heat: dict[str, Iterable[np.ndarray]],
+    fit: str,
 ) -> pd.DataFrame:
     """The pointing game: does the peak patch of a selected segment lie in the box of a performer sounding then?
 
     `heat[name]` yields (K, P) for each question: the audio's weight on each patch of its selected segments. A merged
     token's patches share their peak: the share of them inside counts. Segments in which nobody in the picture sounds
-    are left out. By column of Table 1, in per cent; "area" is the share of all patches that lie inside. Empty if no
+    are left out. By column, in per cent; "area" is the share of all patches that lie inside. Empty if no
     question is left.
     """
     names = [*heat, "area"]
@@ -99,7 +149,7 @@ def pointing_table(
         if by_segment:
             scores[row] = np.mean(by_segment, axis=0)
     counted = ~np.isnan(scores[:, 0])
-    return _by_column(questions[counted], dict(zip(names, scores[counted].T, strict=True)))
+    return _by_column(questions[counted], columns, dict(zip(names, scores[counted].T, strict=True)))
 
 
 def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:
@@ -137,10 +187,10 @@ def _ranking(weights: np.ndarray) -> np.ndarray:
     return np.lexsort((np.random.default_rng(0).random(weights.shape), -weights), axis=-1)
 
 
-def _by_column(questions: pd.DataFrame, scores: dict[str, np.ndarray]) -> pd.DataFrame:
+def _by_column(questions: pd.DataFrame, columns: Columns, scores: dict[str, np.ndarray]) -> pd.DataFrame:
     if questions.empty:
         return pd.DataFrame()
-    masks = column_masks(questions)
+    masks = columns.masks(questions)
     table = {
         name: {column: 100 * values[mask].mean() for column, mask in masks.items()} for name, values in scores.items()
     }

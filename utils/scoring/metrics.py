@@ -1,12 +1,13 @@
 """Accuracy by question type as the papers report it, intervals, paired comparison, and baselines.
 
-A *questions* table holds a row per question with the columns question_id, video_id, modality, type and answer; AVQA's
-adds `choices` (the strings offered). A *predictions* table adds prediction and correct (bool). A *row* is a dict
-column -> accuracy in per cent, the columns being those of `column_masks`.
+A *questions* table holds a row per question with the columns question_id, video_id, modality, type and answer; where
+answers are chosen among a few, `choices` (the strings offered). A *predictions* table adds prediction and correct
+(bool). A *row* is a dict column -> accuracy in per cent, the columns being those of a data set's `Columns`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -14,27 +15,50 @@ import pandas as pd
 from utils.errors import UserError
 from utils.text import normalised
 
-TABLE1_TYPES = {
-    "A-Count": ("Audio", "Counting"),
-    "A-Comp": ("Audio", "Comparative"),
-    "V-Count": ("Visual", "Counting"),
-    "V-Loc": ("Visual", "Location"),
-    "Exist": ("Audio-Visual", "Existential"),
-    "AV-Count": ("Audio-Visual", "Counting"),
-    "AV-Loc": ("Audio-Visual", "Location"),
-    "AV-Comp": ("Audio-Visual", "Comparative"),
-    "Temp": ("Audio-Visual", "Temporal"),
-}
-"""The nine question types of MUSIC-AVQA: column of Table 1 -> (modality, type) of the annotation."""
 
-TABLE1_GROUPS = {
-    "Audio": ("A-Count", "A-Comp", "A"),
-    "Visual": ("V-Count", "V-Loc", "V"),
-    "Audio-Visual": ("Exist", "AV-Count", "AV-Loc", "AV-Comp", "Temp", "AV"),
-}
-"""The columns of Table 1 by modality, in print order; the last of each is the modality's average, "All" follows."""
+@dataclass(frozen=True)
+class Columns:
+    """How the questions of a data set fall into the columns of a results row; by default one for each type there is.
 
-TABLE1_COLUMNS = (*(column for columns in TABLE1_GROUPS.values() for column in columns), "All")
+    types: column -> (modality, type) of its questions, in print order; empty: a column for each type, sorted
+    averages: modality -> (column of its average, columns that stand before it)
+    """
+
+    types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    averages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def masks(self, questions: pd.DataFrame) -> dict[str, np.ndarray]:
+        """The questions (boolean, one per question) that each column is computed over; "All" is the last.
+
+        A column without questions is left out. Raises `UserError` if there is no question at all, or one of a
+        modality and type that no column has.
+        """
+        if questions.empty:
+            raise UserError("there are no questions to score; is the split or the predictions file empty?")
+        modality, kind = questions["modality"].to_numpy(), questions["type"].to_numpy()
+        everything = np.ones(len(questions), dtype=bool)
+        if not self.types:
+            return {name: kind == name for name in sorted(set(kind))} | {"All": everything}
+        masks = {column: (modality == m) & (kind == k) for column, (m, k) in self.types.items()}
+        if (typeless := ~np.logical_or.reduce(list(masks.values()))).any():
+            first = questions[typeless].iloc[0]
+            raise UserError(
+                f"question {first['question_id']}: {first['modality']} {first['type']} is no question type of this "
+                f"data set ({', '.join(self.types)})"
+            )
+        masks |= {columns[-1]: modality == name for name, columns in self.averages.items()} | {"All": everything}
+        order = [column for columns in self.averages.values() for column in columns] or list(self.types)
+        return {column: masks[column] for column in [*order, "All"] if masks[column].any()}
+
+    def layout(self, shown: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Header -> column -> its label, for those of the columns `shown` that stand under each header."""
+        shown, averages = list(shown), {columns[-1] for columns in self.averages.values()}
+        groups = self.averages or {"Question type": [column for column in shown if column != "All"]}
+        labelled = {
+            header: {c: "Avg" if c in averages else c.split("-")[-1] for c in columns if c in shown}
+            for header, columns in groups.items()
+        }
+        return {header: labels for header, labels in labelled.items() if labels} | {"": {"All": "All"}}
 
 
 def judge(questions: pd.DataFrame, prediction: Sequence[str]) -> pd.DataFrame:
@@ -43,62 +67,29 @@ def judge(questions: pd.DataFrame, prediction: Sequence[str]) -> pd.DataFrame:
     return questions.assign(prediction=list(prediction), correct=np.array(correct, dtype=bool))
 
 
-def is_music_avqa(questions: pd.DataFrame) -> bool:
-    """Whether the modalities are MUSIC-AVQA's (Audio, Visual, Audio-Visual) and not AVQA's (Both, View, Sound)."""
-    return questions["modality"].isin(TABLE1_GROUPS).all()
-
-
-def column_masks(questions: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The questions (boolean, one per question) that each column of a results row is computed over.
-
-    MUSIC-AVQA: those of Table 1 in its order. AVQA: a column per question type, sorted, then "All". A column without
-    questions is left out. Raises `UserError` if there is no question at all, or one whose modality and type
-    MUSIC-AVQA does not have.
-    """
-    if questions.empty:
-        raise UserError("there are no questions to score; is the split or the predictions file empty?")
-    everything = np.ones(len(questions), dtype=bool)
-    if not is_music_avqa(questions):
-        types = questions["type"].to_numpy()
-        return {name: types == name for name in sorted(set(types))} | {"All": everything}
-
-    masks = {
-        column: ((questions["modality"] == modality) & (questions["type"] == kind)).to_numpy()
-        for column, (modality, kind) in TABLE1_TYPES.items()
-    }
-    typeless = ~np.logical_or.reduce(list(masks.values()))
-    if typeless.any():
-        modality, kind, question = questions.loc[typeless, ["modality", "type", "question_id"]].iloc[0]
-        raise UserError(f"question {question}: {modality} {kind} is no question type of MUSIC-AVQA")
-    for modality, columns in TABLE1_GROUPS.items():
-        masks[columns[-1]] = (questions["modality"] == modality).to_numpy()
-    masks["All"] = everything
-    return {column: masks[column] for column in TABLE1_COLUMNS if masks[column].any()}
-
-
-def accuracy_row(predictions: pd.DataFrame) -> dict[str, float]:
-    """Accuracy in per cent of each column of `column_masks`: for MUSIC-AVQA, a row of the paper's Table 1.
+def accuracy_row(predictions: pd.DataFrame, columns: Columns) -> dict[str, float]:
+    """Accuracy in per cent of each column: for MUSIC-AVQA, a row of the paper's Table 1.
 
     Averages are correct / all over the questions of a modality or of the split, so frequent types weigh more.
     """
     correct = predictions["correct"].to_numpy()
-    return {column: 100.0 * float(correct[mask].mean()) for column, mask in column_masks(predictions).items()}
+    return {column: 100.0 * float(correct[mask].mean()) for column, mask in columns.masks(predictions).items()}
 
 
 def bootstrap_interval(
-    predictions: pd.DataFrame, resamples: int = 10_000, seed: int = 0
+    predictions: pd.DataFrame, columns: Columns, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile interval (low, high) of every accuracy of `accuracy_row`, in per cent.
 
     Videos are resampled, not questions: those about one video share its features and stand or fall together.
     """
-    masks = column_masks(predictions)
+    masks = columns.masks(predictions)
     interval = _interval(predictions["video_id"], predictions["correct"].to_numpy(), masks, resamples, seed)
     return dict(zip(masks, map(tuple, interval.T.tolist()), strict=True))
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """What `b` gains over `a` on the same questions, by column of `column_masks`.
+def compare(a: pd.DataFrame, b: pd.DataFrame, columns: Columns, resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
+    """What `b` gains over `a` on the same questions, by column.
 
     Returns a table indexed by column: n, a and b (accuracy, %), difference (b - a, percentage points) and the limits
     low and high of its 95 % percentile interval, from resamples of the videos that hold both predictions of each
@@ -107,11 +98,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, resamples: int = 10_000, seed: int
     """
     _require_same_questions(a, b)
     b = a.assign(correct=b.set_index("question_id")["correct"].loc[a["question_id"]].to_numpy())
-    masks = column_masks(a)
+    masks = columns.masks(a)
     gain = b["correct"].to_numpy().astype(int) - a["correct"].to_numpy().astype(int)
     low, high = _interval(a["video_id"], gain, masks, resamples, seed)
     counts = {column: int(mask.sum()) for column, mask in masks.items()}
-    table = pd.DataFrame({"n": counts, "a": accuracy_row(a), "b": accuracy_row(b)})
+    table = pd.DataFrame({"n": counts, "a": accuracy_row(a, columns), "b": accuracy_row(b, columns)})
     return table.assign(difference=table["b"] - table["a"], low=low, high=high)
 
 

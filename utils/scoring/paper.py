@@ -1,14 +1,36 @@
 """What was published: every table of the TSPM paper (ACM MM 2024), later results apart; our rows printed beside them.
 
-Accuracies are per cent. Rows are dicts keyed by column, as `utils.metrics.accuracy_row` gives them: the columns of
-Table 1, where "A", "V" and "AV" are the averages of the three modalities and "All" is the total.
+Accuracies are per cent. Rows are dicts keyed by column, as `metrics.accuracy_row` gives them: the columns of Table 1,
+where "A", "V" and "AV" are the averages of the three modalities and "All" is the total.
 """
 
 from collections.abc import Mapping
 
-from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
+from utils.scoring.metrics import Columns
 
 Row = Mapping[str, float]
+
+TABLE1_COLUMNS = Columns(
+    types={
+        "A-Count": ("Audio", "Counting"),
+        "A-Comp": ("Audio", "Comparative"),
+        "V-Count": ("Visual", "Counting"),
+        "V-Loc": ("Visual", "Location"),
+        "Exist": ("Audio-Visual", "Existential"),
+        "AV-Count": ("Audio-Visual", "Counting"),
+        "AV-Loc": ("Audio-Visual", "Location"),
+        "AV-Comp": ("Audio-Visual", "Comparative"),
+        "Temp": ("Audio-Visual", "Temporal"),
+    },
+    averages={
+        "Audio": ("A-Count", "A-Comp", "A"),
+        "Visual": ("V-Count", "V-Loc", "V"),
+        "Audio-Visual": ("Exist", "AV-Count", "AV-Loc", "AV-Comp", "Temp", "AV"),
+    },
+)
+"""The nine question types of MUSIC-AVQA and the averages of its modalities, in the order of Table 1."""
+
+TABLE1_ORDER = (*(column for columns in TABLE1_COLUMNS.averages.values() for column in columns), "All")
 
 
 def _averages(*values: float) -> dict[str, float]:
@@ -33,7 +55,7 @@ TSPM      84.07 64.65 76.91 82.29 84.90 83.61 82.19 76.21 71.85 65.76 71.17 73.5
 """
 
 TABLE1: dict[str, dict[str, float]] = {
-    name: dict(zip(TABLE1_COLUMNS, map(float, values), strict=True))
+    name: dict(zip(TABLE1_ORDER, map(float, values), strict=True))
     for name, *values in map(str.split, _TABLE1.strip().splitlines())
 }
 """Table 1, MUSIC-AVQA test, split by question.
@@ -115,42 +137,25 @@ TABLE7 = {
 """Table 7, AVQA validation, total accuracy (TSPM with top_k 8 and 14 tokens)."""
 
 
-def format_table1(rows: Mapping[str, Row], beside_paper: bool = True) -> str:
-    """Our rows (name -> row) in the form of Table 1, below the paper's and later ones unless `beside_paper` is false.
+def format_table(columns: Columns, rows: Mapping[str, Row], published: Mapping[str, Mapping[str, Row]]) -> str:
+    """Our rows (name -> row) below published ones (title -> name -> row), at most 120 characters wide.
 
-    At most 120 characters wide; "-" stands for what is not known. Predictions for other questions than MUSIC-AVQA's
-    test split cannot be compared with the paper: print them with `beside_paper=False`.
+    "-" stands for what is not known. Predictions for other questions than the published cannot be compared with them:
+    print them with none.
     """
-    groups = {
-        modality: {column: "Avg" if column == columns[-1] else column.split("-")[-1] for column in columns}
-        for modality, columns in TABLE1_GROUPS.items()
-    }
-    blocks = {"TSPM paper, Table 1": TABLE1, "Later (* second-hand)": LATER} if beside_paper else {}
-    return _format({**groups, "": {"All": "All"}}, {**blocks, "This project": rows})
-
-
-def format_table7(rows: Mapping[str, Row], beside_paper: bool = True) -> str:
-    """Our rows on AVQA: total accuracy below the paper's Table 7, and accuracy by question type."""
-    types = dict.fromkeys(column for row in rows.values() for column in row if column != "All")
-    blocks = {"TSPM paper, Table 7": TABLE7} if beside_paper else {}
-    return _format(
-        {"": {"All": "All"}, "Question type": {name: name for name in types}}, {**blocks, "This project": rows}
-    )
-
-
-def _format(groups: Mapping[str, Mapping[str, str]], blocks: Mapping[str, Mapping[str, Row]]) -> str:
-    """A fixed-width table: `groups` are header -> (column -> its label), `blocks` are title -> rows."""
-    widths = {column: max(6, len(label) + 1) for columns in groups.values() for column, label in columns.items()}
+    groups = columns.layout(dict.fromkeys(column for row in rows.values() for column in row))
+    blocks = {**published, "This project": rows}
+    widths = {column: max(6, len(label) + 1) for inner in groups.values() for column, label in inner.items()}
     limit = 120 - sum(widths.values()) - 2 * len(groups)
     width = min(limit, max(len(name) for title, rows in blocks.items() for name in (title, *rows)))
 
     def line(name: str, cells: Mapping[str, str]) -> str:
         name = name if len(name) <= width else name[: width - 1] + "…"
-        parts = ("".join(cells.get(c, "-").rjust(widths[c]) for c in columns) for columns in groups.values())
+        parts = ("".join(cells.get(c, "-").rjust(widths[c]) for c in inner) for inner in groups.values())
         return " |".join([name.ljust(width), *parts])
 
-    header = (name.center(sum(widths[c] for c in columns)) for name, columns in groups.items())
-    labels = {column: label for columns in groups.values() for column, label in columns.items()}
+    header = (name.center(sum(widths[c] for c in inner)) for name, inner in groups.items())
+    labels = {column: label for inner in groups.values() for column, label in inner.items()}
     lines = [" |".join([" " * width, *header]).rstrip(), line("Accuracy, %", labels)]
     for title, rows in blocks.items():
         lines += ["-" * len(lines[1]), title]

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_bytes
-from utils.scoring.metrics import TABLE1_GROUPS, accuracy_row, bootstrap_interval, column_masks, is_music_avqa
+from utils.scoring.metrics import Columns, accuracy_row, bootstrap_interval
 from utils.text import normalised
 
 # Blue and vermilion of Okabe and Ito (2008): told apart in every common form of colour blindness, and in grey.
@@ -84,25 +84,27 @@ def _label(answer: str) -> str:
     return words if len(words) <= 24 else words[:23] + "…"
 
 
-def accuracy_bars(predictions: pd.DataFrame, path: str | Path, paper: Mapping[str, float] | None = None) -> None:
+def accuracy_bars(
+    predictions: pd.DataFrame, columns: Columns, path: str | Path, paper: Mapping[str, float] | None = None
+) -> None:
     """Draw the accuracy of every column of a results row, with its 95 % interval over videos, to a PNG file.
 
-    `paper`: a published row (e.g. `utils.paper.TABLE1["TSPM"]`) to mark beside it, where its questions are the same.
+    `paper`: a published row (e.g. `paper.TABLE1["TSPM"]`) to mark beside it, where its questions are the same.
     Raises `UserError` if the file cannot be written.
     """
-    row, intervals = accuracy_row(predictions), bootstrap_interval(predictions)
-    questions = {column: int(mask.sum()) for column, mask in column_masks(predictions).items()}
-    groups = _bar_groups(predictions, list(row))
+    row, intervals = accuracy_row(predictions, columns), bootstrap_interval(predictions, columns)
+    questions = {column: int(mask.sum()) for column, mask in columns.masks(predictions).items()}
+    groups = columns.layout(row)
     places: dict[str, float] = {}
-    for i, columns in enumerate(groups.values()):
-        places |= {column: len(places) + 0.6 * i + k for k, column in enumerate(columns)}
-    averages = {columns[-1] for columns in TABLE1_GROUPS.values()} | {"All"}
+    for i, labels in enumerate(groups.values()):
+        places |= {column: len(places) + 0.6 * i + k for k, column in enumerate(labels)}
+    names = {column: label for labels in groups.values() for column, label in labels.items()}
 
     figure = Figure(figsize=(max(6.0, 0.85 * len(places) + 1.6), 4.6), layout="constrained")
     axes = figure.add_subplot()
     x, height = np.array(list(places.values())), np.array([row[column] for column in places])
     low, high = np.array([intervals[column] for column in places]).T
-    colours = [BLUE if column in averages else PALE_BLUE for column in places]
+    colours = [BLUE if names[column] in ("Avg", "All") else PALE_BLUE for column in places]
     axes.bar(x, height, width=0.8, color=colours)
     reach = height - low, high - height
     whiskers = axes.errorbar(x, height, reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
@@ -113,33 +115,18 @@ def accuracy_bars(predictions: pd.DataFrame, path: str | Path, paper: Mapping[st
         published = [paper[column] for column in known]
         axes.plot(at, published, "D", color=VERMILION, markeredgecolor="white", label="TSPM, as published")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-    axes.set_xticks(x, [f"{_bar_label(c, averages)}\n{row[c]:.1f}\nn = {questions[c]}" for c in places], fontsize=9)
-    if is_music_avqa(predictions):
-        centres = [float(np.mean([places[column] for column in columns])) for columns in groups.values()]
-        names = axes.secondary_xaxis(location=0)
-        names.set_xticks(centres, [f"\n\n\n{name}" for name in groups], fontweight="bold", fontsize=10)
-        names.tick_params(length=0)
-        names.spines["bottom"].set_visible(False)
+    axes.set_xticks(x, [f"{names[c]}\n{row[c]:.1f}\nn = {questions[c]}" for c in places], fontsize=9)
+    centres = [float(np.mean([places[column] for column in labels])) for labels in groups.values()]
+    headers = axes.secondary_xaxis(location=0)
+    headers.set_xticks(centres, [f"\n\n\n{name}" for name in groups], fontweight="bold", fontsize=10)
+    headers.tick_params(length=0)
+    headers.spines["bottom"].set_visible(False)
     axes.set(ylim=(0, 100), ylabel="accuracy, %")
     axes.grid(axis="y", color=LIGHT_GREY)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     save_png(figure, path)
-
-
-def _bar_groups(predictions: pd.DataFrame, columns: list[str]) -> dict[str, list[str]]:
-    """Header -> the columns to stand together."""
-    if not is_music_avqa(predictions):
-        return {"types": columns[:-1], "All": columns[-1:]}
-    groups = {modality: [c for c in members if c in columns] for modality, members in TABLE1_GROUPS.items()}
-    return {**{modality: members for modality, members in groups.items() if members}, "": ["All"]}
-
-
-def _bar_label(column: str, averages: set[str]) -> str:
-    if column == "All":
-        return column
-    return "Average" if column in averages else column.split("-")[-1]
 
 
 def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:

@@ -1,36 +1,21 @@
-"""Options of the model, and the sizes that it takes from the features."""
+"""Options of TSPM: the paper's by default; every row of Tables 3 to 5 differs in a field or two."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from nets.options import FeatureSizes, ModelOptions
 from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from nets.tspm.model import TSPM
 
 Stream = Literal["a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_sel", "v_spa"]
 
 
-class FeatureSizes(NamedTuple):
-    """What the feature folders hold, read from their manifests. Sizes of kinds that a model does not read are 0."""
-
-    segments: int
-    audio: int  # width
-    frame: int  # width
-    tokens: int  # per frame, as stored
-    token: int  # width
-    text: int  # width
-
-    @classmethod
-    def of(cls, segments: int, shapes: dict[str, tuple[int, ...]], text: int) -> "FeatureSizes":
-        """Sizes from one video's shape of each kind that is read: audio (T, Da), frame (T, Df), token (T, M, Dt)."""
-        shapes = {"audio": (0,), "frame": (0,), "token": (0, 0)} | shapes
-        return cls(segments, shapes["audio"][-1], shapes["frame"][-1], *shapes["token"][-2:], text)
-
-
 @dataclass
-class ModelConfig:
-    """The model. The defaults are the paper's TSPM; every row of Tables 3 to 5 differs in a field or two."""
+class TSPMOptions(ModelOptions):
+    """TSPM."""
 
-    network: Literal["tspm", "audio_visual", "audio", "visual", "question"] = "tspm"
-    """TSPM, or the question fused with the mean of these features alone ('audio_visual' is w/o all of Table 3)."""
     hidden: int = 512
     """Hidden width D of every stage."""
     standardize: bool = False
@@ -68,18 +53,28 @@ class ModelConfig:
         if {name[0] for name in self.streams} != {"a", "v"}:
             raise UserError(
                 f"model.streams must hold an audio and a visual stream, is {self.streams}; "
-                "for one of them alone set model.network"
+                "for one of them alone take --model.network means"
             )
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of features that this model reads."""
-        if self.network != "tspm":
-            kinds = {"audio_visual": ("audio", "frame"), "audio": ("audio",), "visual": ("frame",), "question": ()}
-            return kinds[self.network]
-        return ("audio", "frame", "token") if self.uses_tokens else ("audio", "frame")
+        """Audio, frames, and tokens where they can reach the answer."""
+        reads_tokens = self.spatial == "tokens" and not {"v_spa", "v_grd"}.isdisjoint(self.streams)
+        return ("audio", "frame", "token") if reads_tokens else ("audio", "frame")
 
-    @property
-    def uses_tokens(self) -> bool:
-        """Whether visual tokens can reach the answer."""
-        return self.network == "tspm" and self.spatial == "tokens" and not {"v_spa", "v_grd"}.isdisjoint(self.streams)
+    def stored_tokens(self) -> int:
+        """As many as the model merges to."""
+        return self.tokens
+
+    def check(self, segments: int, tokens: int | None) -> None:
+        """Raise `UserError` where a video has fewer segments or a frame fewer tokens than are wanted."""
+        if tokens is not None and self.tokens > tokens:
+            raise UserError(f"model.tokens {self.tokens} is more than the {tokens} stored (data.tokens)")
+        if self.temporal != "all" and self.top_k > segments:
+            raise UserError(f"model.top_k {self.top_k} is more than the {segments} segments of a video")
+
+    def build(self, sizes: FeatureSizes, answers: int) -> "TSPM":
+        """Wire the stages."""
+        from nets.tspm.model import wire  # here, since --help does without torch
+
+        return wire(self, sizes, answers)

@@ -1,0 +1,47 @@
+"""Kinds of features: where each lies, what it is shaped like, and what makes it. A new kind is a line in `KINDS`."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A kind of feature with a file per video. `{tokens}` stands for the number of tokens stored of a frame."""
+
+    folder: str
+    sizes: tuple[str | None, ...]  # of one video's array, by name; None: any, the manifest says it
+    maker: str  # the command that extracts it
+    public: str  # the folder in the layout of the published implementation
+    same: tuple[str, ...] = ()  # fields of the manifest that must agree among the kinds that name them
+
+    def shape(self, given: Mapping[str, int | None]) -> tuple[int | None, ...]:
+        """The sizes of one video's array, given the number of segments and tokens; None: any."""
+        return tuple(None if name is None else given[name] for name in self.sizes)
+
+
+SEEN = ("weights_sha256", "image_size", "fit", "hop_seconds")  # frames and tokens are of one picture a second
+IMPLIED = {"hop_seconds": 1.0}  # where a manifest does not say
+KINDS = {
+    "audio": Kind("vggish", ("segments", None), "python -m feat_script.extract_audio", "vggish", ("hop_seconds",)),
+    "frame": Kind(
+        "clip_frame",
+        ("segments", None),
+        "python -m feat_script.extract_visual",
+        "clip_feats/frame_1fps_ViT-L14@336px",
+        SEEN,
+    ),
+    "token": Kind(
+        "clip_token_{tokens}",
+        ("segments", "tokens", None),
+        "python -m feat_script.extract_visual --tokens {tokens}",
+        "ToMe_feat/tome{tokens}",
+        SEEN,
+    ),
+}
+TEXT = Kind("text", (None,), "python -m feat_script.extract_text", "clip_feats/qst_ViT-L14@336px", ("weights_sha256",))
+"""The one kind that is no video's: a row per sentence."""
+PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape has the wanted sizes; None fits any."""
+    return len(shape) == len(wanted) and all(size in (None, n) for n, size in zip(shape, wanted, strict=True))

@@ -1,0 +1,78 @@
+"""Baselines: the question fused with the mean of projected features.
+
+B batch, V videos that the batch draws from, T segments, D hidden width, C answers, N sentences in the text bank.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from nets.layers import StandardizedLinear
+from nets.network import Network, Perception
+from nets.options import FeatureSizes, ModelOptions
+from nets.tspm.fusion import Fusion, QuestionOnly
+from utils.errors import UserError
+
+
+@dataclass
+class MeansOptions(ModelOptions):
+    """The question fused with means over time: w/o all of Table 3, or one modality, or the question alone."""
+
+    network: str = "means"
+    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
+    means_of: list[Literal["audio", "frame"]] = field(default_factory=lambda: ["audio", "frame"])
+    """Features whose mean is fused with the question; none, [], leaves the question alone."""
+    hidden: int = 512
+    """Hidden width D."""
+    standardize: bool = False
+    """Standardise features by mean and deviation in training videos; the paper does not."""
+
+    def __post_init__(self) -> None:
+        """Check what a field's type cannot."""
+        if self.hidden < 1:
+            raise UserError(f"model.hidden must be at least 1, is {self.hidden}")
+        if len(set(self.means_of)) != len(self.means_of):
+            raise UserError(f"model.means_of names a kind twice: {self.means_of}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features whose means are fused."""
+        return tuple(self.means_of)
+
+    def build(self, sizes: FeatureSizes, answers: int) -> "Means":
+        """Wire the baseline."""
+        question = nn.Linear(sizes.text, self.hidden)
+        project = StandardizedLinear if self.standardize else nn.Linear
+        projections = {kind: project(sizes.width(kind), self.hidden) for kind in self.kinds}
+        fusion = Fusion(self.kinds, self.hidden, answers) if projections else QuestionOnly(self.hidden, answers)
+        return Means(projections, question, fusion)
+
+
+class Means(Network):
+    """w/o all of Table 3, or one modality, or none."""
+
+    def __init__(self, projections: dict[str, nn.Linear], question: nn.Linear, fusion: Fusion | QuestionOnly):
+        super().__init__()
+        self.projections = nn.ModuleDict(projections)
+        self.question = question
+        self.fusion = fusion
+
+    def forward(
+        self,
+        text: Tensor,  # (N, Dq)
+        video: Tensor,  # (B,)
+        question: Tensor,  # (B,)
+        prompt: Tensor,  # (B,)
+        **features: Tensor,  # (V, T, ...) by kind
+    ) -> Perception:
+        """Answer B questions about V videos."""
+        streams = {
+            kind: project(features[kind][video].to(text.dtype).mean(dim=1))  # the mean commutes with the projection
+            for kind, project in self.projections.items()
+        }
+        return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)
+
+    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`deep`: what lies between the projections and the classifier."""
+        return {"deep": list(self.fusion.fuse.parameters())} if isinstance(self.fusion, Fusion) else {}

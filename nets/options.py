@@ -1,0 +1,46 @@
+"""What every network says of itself before it is built, and the sizes that it takes from the features."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # options are read where torch is not needed, and importing it takes a second
+    from nets.network import Network
+
+
+class FeatureSizes(NamedTuple):
+    """What the feature folders hold, read from their manifests."""
+
+    segments: int
+    shapes: dict[str, tuple[int, ...]]
+    """One video's shape of each kind that is read: audio (T, Da), frame (T, Df), token (T, M, Dt)."""
+    text: int
+    """Width of a text row."""
+
+    def width(self, kind: str) -> int:
+        """The last dimension of a kind."""
+        return self.shapes[kind][-1]
+
+
+@dataclass
+class ModelOptions(ABC):
+    """The network's options. A network subclasses it with fields of its own, each with a default and a line of help."""
+
+    network: str = "tspm"
+    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
+
+    @property
+    @abstractmethod
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features that the network reads, of `dataset.kinds.KINDS`."""
+
+    @abstractmethod
+    def build(self, sizes: FeatureSizes, answers: int) -> "Network":
+        """Wire the network for features of these sizes and this many answers; use `nets.network.build`."""
+
+    def stored_tokens(self) -> int | None:
+        """How many tokens of a frame should be stored where `data.tokens` leaves it open; None if it reads none."""
+        return None
+
+    def check(self, segments: int, tokens: int | None) -> None:  # noqa: B027  (most networks take any)
+        """Raise `UserError` where T segments and M stored tokens cannot serve; before any feature is opened."""
