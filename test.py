@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from configs.stored import StoredRun, open_run
 from dataset import DATASETS
@@ -23,6 +22,7 @@ from dataset.config import DataConfig
 from dataset.loader import Loader
 from dataset.text_prompt import ANY, PromptTable
 from utils.errors import command
+from utils.progress import tqdm
 from utils.scoring.evaluation import Answers, answer, in_batches
 from utils.scoring.grounding import pointing, selection, truth_of
 from utils.scoring.metrics import accuracy_row, compare, judge, most_frequent, random_choice

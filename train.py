@@ -35,7 +35,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import StepLR
-from tqdm import tqdm
 
 from configs.stored import describe_run, require_same_contents, require_same_features
 from dataset import DATASETS
@@ -52,6 +51,7 @@ from utils.files import write_bytes
 from utils.interrupt import Interrupt
 from utils.losses import Losses
 from utils.numerics import autocast, seed
+from utils.progress import tqdm
 from utils.run_log import RunLog
 from utils.runtime import Runtime, start
 from utils.scoring.evaluation import in_batches, predict
@@ -209,7 +209,7 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
                 stop(state, losses, folder, runtime)
         bar.close()
         means = losses.means()
-        train_seconds = time.perf_counter() - began
+        rate, train_seconds = state.scheduler.get_last_lr()[0], time.perf_counter() - began
         state.scheduler.step()
 
         asked = in_batches(loader.share(validation, np.arange(len(validation))), options.batch_size)
@@ -220,7 +220,7 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
         if better:
             at.best, at.best_epoch = accuracy["All"], epoch + 1
         if log:
-            log.epoch(epoch + 1, (epoch + 1) * steps, means, accuracy, train_seconds)
+            log.epoch(epoch + 1, (epoch + 1) * steps, means, accuracy, rate, train_seconds)
             if better:
                 state.save(folder / "best.pt")
             state.save(folder / "last.pt")

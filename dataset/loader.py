@@ -17,13 +17,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dataset.data import Data, Split
 from dataset.features import FeatureStore
 from utils.ahead import ahead
 from utils.errors import UserError
 from utils.machine import available_memory
+from utils.progress import tqdm
 from utils.runtime import Runtime
 
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,12 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("real data is not at hand")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    """Training takes Ctrl-C and SIGTERM for itself; in a process that goes on they are given back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

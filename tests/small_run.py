@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+import train
 from dataset.config import DataConfig
-from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import ANSWERS
 from dataset.text_prompt import PromptTable, question_text
 from tests.synthetic import write_features, write_public
 from utils.checkpoint import load_checkpoint
-from utils.files import write_json
+from utils.files import save_npy, write_json
 
 ROOT = Path(__file__).parents[1]
 TOKENS = 4
@@ -38,7 +39,7 @@ TEMPLATES = [  # one of each of MUSIC-AVQA's nine types
 
 def music_rows(videos: list[str], first_id: int = 1) -> list[dict]:
     """Annotation rows in MUSIC-AVQA's format: a question of each type about each video, answers in turn."""
-    answers = itertools.cycle(MUSIC_AVQA_ANSWERS)
+    answers = itertools.cycle(ANSWERS)
     asked = itertools.product(videos, TEMPLATES)
     return [
         {
@@ -127,6 +128,38 @@ def make_data(
     return path
 
 
+def make_learnable_data(root: Path) -> Path:
+    """As `make_data`, of 20 videos of two sorts that sound and look different; the answer is one of two by the sort.
+
+    13 videos are for training, 3 for validation, 4 for testing. A quarter of the training answers is wrong, so that
+    what is learnt for long is learnt too well: validation accuracy has a peak.
+    """
+    path = make_data(root, videos=20)
+    names = [f"{number:08d}" for number in range(20)]
+    random = np.random.default_rng(3)
+    sort = dict(zip(names, random.integers(2, size=20).tolist(), strict=True))
+    for folder in ("vggish", "clip_frame"):
+        for name in names:
+            file = root / "features" / folder / f"{name}.npy"
+            features = np.load(file)
+            features[:, :4] += (2 * sort[name] - 1) * features.dtype.type(0.7)
+            save_npy(file, features)
+    for split, some in {"train": names[:13], "val": names[13:16], "test": names[16:]}.items():
+        rows = music_rows(some)
+        for number, row in enumerate(rows):
+            wrong = split == "train" and random.random() < 0.25
+            row["anser"] = ANSWERS[2 * (number % len(TEMPLATES)) + (sort[row["video_id"]] ^ wrong)]
+        write_json(root / f"{split}.json", rows)
+    return path
+
+
+def trained(*arguments: str | Path | float) -> Path:
+    """Run train.py in this process; returns the run folder, which follows --out."""
+    words = [str(argument) for argument in arguments]
+    train.main(words)
+    return Path(words[words.index("--out") + 1])
+
+
 def data_config(path: Path, **options) -> DataConfig:
     """The data options of a `small.yaml`, some of them changed."""
     return DataConfig(**yaml.safe_load(path.read_text())["data"] | {"tokens": TOKENS} | options)
@@ -153,6 +186,15 @@ def losses(folder: Path) -> list[tuple[int, float, dict]]:
     """(epoch, train loss, validation row) of each line of a run's metrics.jsonl."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [(line["epoch"], line["train_loss"], line["val"]) for line in lines]
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    """Equal losses, validation rows and weights, to the bit."""
+    assert losses(folder) == losses(reference)
+    for name in ("last.pt", "best.pt"):
+        ours, theirs = weights(folder / name), weights(reference / name)
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:

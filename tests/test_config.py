@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import inspect
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -14,19 +16,20 @@ from hypothesis import strategies as st
 from configs import schema
 from configs.schema import Config, TrainConfig
 from dataset.config import DataConfig
+from nets.means import MeansOptions
+from nets.options import ModelOptions
+from nets.tspm.options import TSPMOptions
 from tests.small_run import ROOT, make_data, run
 from utils.checkpoint import load_checkpoint
 from utils.cli import Parser
 
-ROOMS = {"": Config, "data.": DataConfig, "model.": TSPMOptions, "train.": TrainConfig}
+ROOMS = {"data.": DataConfig, "model.": TSPMOptions, "train.": TrainConfig}
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 MUSIC = ROOT / "configs/music_avqa.yaml"
 
 
 def parse(*arguments) -> Config:
-    parser = Parser()
-    schema.add_config(parser)
-    return schema.parse(parser, [str(argument) for argument in arguments])[0]
+    return schema.parse(Parser(), [str(argument) for argument in arguments])[0]
 
 
 def refused(capsys, *arguments) -> str:
@@ -54,6 +57,11 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
+def own(path: Path) -> dict:
+    """The options that a file itself holds."""
+    return {name: value for name, value in yaml.safe_load(path.read_text()).items() if name != "include"}
+
+
 def flat(values: dict, prefix: str = "") -> dict:
     options = {}
     for name, value in values.items():
@@ -61,50 +69,99 @@ def flat(values: dict, prefix: str = "") -> dict:
     return options
 
 
-@pytest.mark.parametrize("prefix", ROOMS)
-def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, prefix):
+def shown(capsys, *arguments) -> str:
+    """What --help says, on one line."""
+    with pytest.raises(SystemExit):
+        parse(*arguments, "--help")
+    return plain(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("room", "prefix", "network"),
+    [(DataConfig, "data", "tspm"), (TSPMOptions, "model", "tspm"), (MeansOptions, "model", "means"),
+     (TrainConfig, "train", "means")],
+)  # fmt: skip
+def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, capsys, room, prefix, network):
     monkeypatch.setenv("COLUMNS", "250")
-    parser = Parser()
-    schema.add_config(parser)
-    shown = plain(parser.format_help())
-    fields = described(ROOMS[prefix])
-    assert list(fields) == [field.name for field in dataclasses.fields(ROOMS[prefix])]
+    said = shown(capsys, "--model.network", network)
+    fields = described(ModelOptions) | described(room) if prefix == "model" else described(room)
+    assert list(fields) == [field.name for field in dataclasses.fields(room)]
     for name, text in fields.items():
-        assert text.strip().endswith("."), f"{prefix}{name} is not documented"
-        if not dataclasses.is_dataclass(getattr(ROOMS[prefix](), name)):
-            assert f"--{prefix}{name}" in shown
-        assert plain(text).rstrip(".") in shown, f"--help does not describe {prefix}{name}"
+        assert text.strip().endswith("."), f"{prefix}.{name} is not documented"
+        assert f"--{prefix}.{name}" in said
+        assert plain(text).rstrip(".") in said, f"--help does not describe {prefix}.{name}"
+    assert "[tspm, means]" in said
+    assert "[music_avqa, avqa]" in said
+
+
+def test_help_shows_the_options_of_the_network_that_is_chosen(capsys, tmp_path):
+    (tmp_path / "means.yaml").write_text("model: {network: means}\n")
+    assert "--model.means_of" in shown(capsys, "--config", tmp_path / "means.yaml")
+    assert "--model.top_k" not in shown(capsys, "--model.network=means")
+    assert "--model.top_k" in shown(capsys, "--config", tmp_path / "means.yaml", "--model.network", "tspm")
+
+
+def test_help_needs_no_torch():
+    """Importing it takes longer than a person waits for help."""
+    code = "import runpy, sys; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')"
+    code += "\nexcept SystemExit: assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_files_hold_only_what_differs_from_the_defaults(path):
     text = path.read_text()
     assert text.startswith("# "), "a file says in its first line what it is for"
-    held = flat(yaml.safe_load(text))
-    assert held
-    defaults = flat({"out": Config.out} | {p[:-1]: dataclasses.asdict(room()) for p, room in ROOMS.items() if p})
-    parsed = flat(parse("--config", path).to_dict())
+    held = flat(own(path))
+    assert held or path.name == "music_avqa.yaml"
+    config = parse("--config", path)
+    defaults = flat(
+        {"out": Config.out, "data": dataclasses.asdict(DataConfig()), "train": dataclasses.asdict(TrainConfig())}
+        | {"model": dataclasses.asdict(type(config.model)()) | {"network": "tspm"}}
+    )
+    parsed = flat(config.to_dict())
     for name, value in held.items():
         assert parsed[name] == value
-        assert value != defaults[name], f"{name} is {value!r} by default"
+        assert value != defaults.get(name), f"{name} is {value!r} by default"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_files_name_their_run_or_are_ablations(path):
     """A data set's file names a run folder of its own; an ablation leaves that to the command line."""
-    held = yaml.safe_load(path.read_text())
+    held = own(path)
     assert ("out" in held) == (path.parent.name == "configs")
+    assert path.parent.name == "ablations" or ("model" in held) == (path.parent.name == "models")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_ablation_goes_on_top_of_a_data_set(path):
     both = flat(parse("--config", MUSIC, "--config", path).to_dict())
-    only = flat(yaml.safe_load(path.read_text()))
+    only = flat(own(path))
     assert both["out"] == "runs/music_avqa"
     assert only.items() <= both.items()
     base = flat(parse("--config", MUSIC).to_dict())
-    changed = {name for name in base if base[name] != both[name]}
-    assert changed - {"data.tokens"} == set(only) - {"data.tokens"}
+    changed = {name for name in base.keys() & both.keys() if base[name] != both[name]}
+    assert changed <= set(only)
+
+
+def test_a_file_includes_others_which_come_before_it(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/narrow.yaml").write_text("model: {hidden: 64, top_k: 3}\n")
+    (tmp_path / "a.yaml").write_text("include: [models/narrow.yaml]\nmodel: {top_k: 4}\n")
+    config = parse("--config", tmp_path / "a.yaml", "--model.hidden", 32)
+    assert (config.model.hidden, config.model.top_k) == (32, 4)
+
+
+def test_options_of_another_network_are_dropped_from_files_with_a_note(capsys):
+    config = parse("--config", ROOT / "configs/bandstand.yaml", "--model.network", "means")
+    assert config.model == MeansOptions(hidden=128, standardize=True)
+    assert [note.partition("model.")[2] for note in config.notes] == [
+        "top_k is an option of the network tspm, not of means: left out"
+    ]
+    assert parse("--config", ROOT / "configs/bandstand.yaml").notes == []
+    assert "no option model.top_k; it is one of the network tspm" in refused(
+        capsys, "--model.network", "means", "--model.top_k", 3
+    )
 
 
 @pytest.fixture
@@ -140,7 +197,11 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
     ("arguments", "said"),
     [
         (["--config"], "--config="),
-        (["--model.topk", "3"], "--model.topk"),
+        (["--model.topk", "3"], "no option model.topk; did you mean model.top_k?"),
+        (["--model.network", "tspn"], "model.network must be one of tspm, means, is 'tspn'; did you mean 'tspm'?"),
+        (["--data.dataset", "avqb"], "data.dataset must be one of music_avqa, avqa, is 'avqb'"),
+        (["--train.rates", "{deep: 0}"], "train.rates.deep must be more than 0"),
+        (["--data.window", "-1"], "data.window must be 0 or more"),
         (["--model.top_k", "0"], "model.top_k must be at least 1, is 0"),
         (["--model.top_k", "3.5"], "model.top_k"),
         (["--model.temporal", "some"], "model.temporal"),
@@ -167,7 +228,10 @@ def test_what_cannot_be_is_refused_in_a_line(capsys, arguments, said):
 def test_an_unknown_key_or_a_malformed_file_is_named(capsys, tmp_path):
     path = tmp_path / "typo.yaml"
     wrong = {"model: {topk: 3}": "topk", "modle: {top_k: 3}": "modle", "model: {top_k: many}": "model.top_k"}
-    for text, said in (wrong | {"model: [": "", "": "", "[3]": "[3]", "model: 3": "model must hold options"}).items():
+    for text, said in (
+        wrong
+        | {"model: [": "", "": "", "[3]": "[3]", "model: 3": "model must hold options", "include: 3": "include must be"}
+    ).items():
         path.write_text(text)
         for arguments in (("--config", path, "--config", MUSIC), (f"--config={path}", "--model.top_k", 3)):
             message = refused(capsys, *arguments)
@@ -256,8 +320,9 @@ def test_a_number_of_stored_tokens_and_null_for_the_same_are_one_run():
 
 @pytest.mark.parametrize(
     ("option", "value", "refused"),
-    [("model.top_k", 3, True), ("data.train", "x.json", True), ("train.precision", "bf16", True),
-     ("data.features", "elsewhere", False), ("train.epochs", 40, False), ("out", "moved", False)],
+    [("model.top_k", 3, True), ("data.sheet", "AVQA", True), ("train.precision", "bf16", True),
+     ("data.train", "the/same.json", False), ("data.features", "elsewhere", False), ("train.epochs", 40, False),
+     ("out", "moved", False)],
 )  # fmt: skip
 def test_a_run_goes_on_only_with_the_options_that_it_began_with(option, value, refused):
     stored = parse("--config", MUSIC).to_dict()

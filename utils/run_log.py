@@ -30,11 +30,18 @@ class RunLog:
             self.board.add_scalar(f"rate/{number}", rate, step)
 
     def epoch(
-        self, epoch: int, step: int, losses: Mapping[str, float], accuracy: Mapping[str, float], seconds: float
+        self,
+        epoch: int,
+        step: int,
+        losses: Mapping[str, float],
+        accuracy: Mapping[str, float],
+        rate: float,
+        seconds: float,
     ) -> None:
-        """An epoch's mean losses, validation accuracy and time; printed too."""
+        """An epoch's mean losses, validation accuracy, learning rate and time; printed too."""
         others = {name: loss for name, loss in losses.items() if name != "answer"}
-        numbers = {"epoch": epoch, "train_loss": losses["answer"], "val": accuracy, "train_seconds": seconds}
+        numbers = {"epoch": epoch, "train_loss": losses["answer"], "val": accuracy, "rate": rate}
+        numbers["train_seconds"] = seconds
         self.lines.append(json.dumps(numbers | ({"losses": others} if others else {})))
         write_bytes(self.path, "".join(f"{line}\n" for line in self.lines).encode())
         for group, values in {"train_loss": losses, "val": accuracy}.items():

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from dataset.config import DataConfig
 from dataset.data import open_data
@@ -33,6 +32,7 @@ from scripts.benchmark.train import Shapes, Step
 from utils.cuda_graph import WARM_UP
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
+from utils.progress import tqdm
 from utils.runtime import Runtime
 
 QUESTION = "Where is the performance?"

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from tqdm import tqdm
 
 from utils.cuda_graph import WARM_UP
+from utils.progress import tqdm
 
 Task = Callable[[], object]
 Rows = dict[str, dict[str, Any]]  # figures by name: a table

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from configs import schema
 from dataset.features import open_features
@@ -33,6 +32,7 @@ from utils.cli import Parser
 from utils.errors import Interrupted, UserError
 from utils.files import read_json, sha256
 from utils.machine import usable_cores
+from utils.progress import tqdm
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
