@@ -21,7 +21,8 @@ from PIL import Image
 
 from feat_script.clip_vision import fit_image
 from feat_script.media import MediaError, read_audio, read_frames
-from feat_script.pipeline import STATUS, find_videos
+from feat_script.pipeline import find_videos
+from feat_script.status import STATUS
 from feat_script.vggish import log_mel
 from utils.cli import Parser
 from utils.errors import UserError, command

@@ -14,12 +14,11 @@ from tqdm import tqdm
 
 from dataset.answers import MUSIC_AVQA_ANSWERS, AnswerVocabulary
 from dataset.data import Data, Split
-from dataset.feature_folder import header_bytes
 from dataset.feature_pack import write_pack
 from dataset.features import FOLDERS, PUBLIC_FOLDERS, open_features
 from nets.config import FeatureSizes
 from utils.errors import UserError
-from utils.files import read_json, save_npy, write_json
+from utils.files import header_bytes, read_json, save_npy, write_json
 from utils.manifest import claim_manifest
 
 SENTENCES = 256
