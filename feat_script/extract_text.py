@@ -4,8 +4,8 @@
         --sheet MUSIC-AVQA --clip ViT-L/14@336px --out data/features
 
 Row i of the features belongs to sentence i; rows beyond the sentences are room for those to come. Run again after the
-spreadsheet was edited, it encodes the new sentences only; stopped, it goes on where it was. Exit status: 0 all done, 2 a
-wrong option, a question without a prompt, or one that is too long for CLIP.
+spreadsheet was edited, it encodes the new sentences only; stopped, it goes on where it was. Exit status: 0 all done, 2
+a wrong option, or a question that has no prompt or is too long.
 """
 
 import os
