@@ -10,15 +10,14 @@ a wrong option, or a question that has no prompt or is too long.
 
 import os
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from dataset.text_prompt import FilledPrompt, PromptTable, question_text
+from dataset.text_prompt import PromptTable, question_text
 from feat_script.clip_vision import count_tokens, encode_sentences, load_clip
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -43,12 +42,14 @@ def parse(args: list[str] | None = None):
     return parser.parse_args(args)
 
 
-def filled_rows(paths: list[str], table: PromptTable) -> Iterator[tuple[str, Any, FilledPrompt | UserError]]:
-    """Yield (file, id) of each row of annotation files with its question and prompt, or with what is wrong with it.
+def read_sentences(paths: list[str], table: PromptTable) -> tuple[dict[str, list[tuple[str, Any]]], list[str]]:
+    """The distinct questions and prompts of annotation files in their order, each with the (file, id) of the rows that
+    need it; and a line for each row left out.
 
-    Raises `UserError` for a file that is no list of questions, and, at last, for templates that the table lacks.
+    Raises `UserError` for a file that is no list of questions, and for templates that the table does not serve.
     """
-    unserved = Counter()
+    sentences: dict[str, list[tuple[str, Any]]] = {}
+    faults, unserved = [], Counter()
     for path in paths:
         rows = read_json(path)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -56,47 +57,35 @@ def filled_rows(paths: list[str], table: PromptTable) -> Iterator[tuple[str, Any
         for number, row in enumerate(rows, start=1):
             try:
                 template, values = question_text(row)
-                filled = table.fill(template, values) if table.serves(template) else None
+                if not table.serves(template):
+                    unserved[template] += 1
+                    continue
+                filled = table.fill(template, values)
             except UserError as error:
-                filled = UserError(f"{path}, row {number}: {error}")
-            if filled:
-                yield path, row.get("question_id", row.get("id", f"of row {number}")), filled
-            else:
-                unserved[template] += 1
+                faults.append(f"{path}, row {number}: {error}")
+                continue
+            for sentence in (filled.question, filled.prompt):
+                sentences.setdefault(sentence, []).append(
+                    (path, row.get("question_id", row.get("id", f"row {number}")))
+                )
     if unserved:
         listed = ", ".join(f"{template!r} ({count} questions)" for template, count in unserved.most_common(5))
         raise UserError(f"{table.source}: no row for {len(unserved)} templates: {listed}; add rows for them")
-
-
-def read_sentences(paths: list[str], table: PromptTable) -> tuple[list[str], list[str]]:
-    """The distinct questions and prompts of annotation files in their order, and a line for each row left out.
-
-    Raises `UserError` as `filled_rows`, and where there is no usable question.
-    """
-    sentences: dict[str, None] = {}
-    faults = []
-    for _, _, filled in filled_rows(paths, table):
-        if isinstance(filled, UserError):
-            faults.append(str(filled))
-        else:
-            sentences |= dict.fromkeys((filled.question, filled.prompt))
     if not sentences:
         raise UserError(f"{', '.join(paths)}: no usable question")
-    return list(sentences), faults
+    return sentences, faults
 
 
-def refuse_long(sentences: list[str], most: int, paths: list[str], table: PromptTable) -> None:
-    """Raise a `UserError` that names every row with a sentence of more than `most` tokens."""
-    long = {sentence for sentence in sentences if count_tokens(sentence) > most}
-    if not long:
-        return
-    ids = defaultdict(list)
-    for path, number, filled in filled_rows(paths, table):
-        if isinstance(filled, FilledPrompt) and not long.isdisjoint((filled.question, filled.prompt)):
-            ids[path].append(str(number))
-    said = f"{sum(map(len, ids.values()))} questions have, or have a prompt that has, more than CLIP's {most} tokens; "
-    listed = [f"{path}: question {', '.join(some)}" for path, some in ids.items()]
-    raise UserError("\n  ".join([f"{said}shorten them, or take the first {most} of each by --truncate", *listed]))
+def refuse_long(sentences: dict[str, list[tuple[str, Any]]], most: int) -> None:
+    """Raise a `UserError` that names, by file and id, every row with a sentence of more than `most` tokens."""
+    asked = [row for sentence, rows in sentences.items() if count_tokens(sentence) > most for row in rows]
+    ids: dict[str, dict[str, None]] = {}
+    for path, number in asked:
+        ids.setdefault(path, {})[str(number)] = None
+    if ids:
+        said = f"{sum(map(len, ids.values()))} questions, or their prompts, have more than CLIP's {most} tokens; "
+        listed = [f"{path}: question {', '.join(some)}" for path, some in ids.items()]
+        raise UserError("\n  ".join([f"{said}shorten them, or take the first {most} of each by --truncate", *listed]))
 
 
 def stored_sentences(folder: Path, width: int) -> list[str]:
@@ -147,19 +136,18 @@ def main(args: list[str] | None = None) -> int:
     with start(options.device, "fp32", "device") as runtime:
         if not runtime.is_main:  # minutes of work in all: one process does it
             return 0
-        table = PromptTable.read(options.prompts, options.sheet)
-        wanted, faults = read_sentences(options.annotations, table)
+        wanted, faults = read_sentences(options.annotations, PromptTable.read(options.prompts, options.sheet))
         model, name, digest = load_clip(options.clip, runtime.device)
         width = model.text_projection.shape[1]
         manifest = {"version": 1, "kind": "text", "encoder": name, "weights_sha256": digest}
         claim_manifest(folder, manifest | {"shape": [width], "dtype": "float32"})
         held = stored_sentences(folder, width)
         known = set(held)
-        new = [sentence for sentence in wanted if sentence not in known]
+        new = {sentence: rows for sentence, rows in wanted.items() if sentence not in known}
         if not options.truncate:
-            refuse_long(new, model.context_length, options.annotations, table)
+            refuse_long(new, model.context_length)
         if new:
-            encode_new(model, new, folder, held, width, options.truncate)
+            encode_new(model, list(new), folder, held, width, options.truncate)
     print(f"{folder}: {len(wanted)} distinct sentences, {len(new)} of them new; {len(held) + len(new)} in all")
     if faults:
         print("\n  ".join([f"{len(faults)} rows of the annotations left out:", *faults[:3]]), file=sys.stderr)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from feat_script.reading import Read, read_all
 from feat_script.status import is_current, read_status, write_status
 from utils.errors import UserError
-from utils.files import array_sha256, header_bytes, save_npy, write_bytes, writing
+from utils.files import array_sha256, npy_header, save_npy, write_bytes, writing
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.runtime import Runtime
@@ -45,41 +45,26 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
     if not os.path.isdir(folder):
         raise UserError(f"--videos {folder}: no such folder")
     videos: dict[str, Path] = {}
-    missed: list[str] = []
-    for path in sorted(_files(Path(folder), missed)):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in videos:
-                raise UserError(f"{videos[path.stem]} and {path}: both have the id {path.stem!r}; keep one of them")
-            videos[path.stem] = path
+    missed: list[OSError] = []
+    seen = set()  # real folders: links may lead round in circles
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=missed.append):
+        place = os.stat(here)
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders.sort()
+        for path in (Path(here, name) for name in sorted(files)):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+                if path.stem in videos:
+                    raise UserError(f"{videos[path.stem]} and {path}: both have the id {path.stem!r}; keep one of them")
+                videos[path.stem] = path
     if missed and os.environ.get("RANK", "0") == "0":
-        print("\n  ".join([f"{len(missed)} folders could not be entered:", *missed]), file=sys.stderr)
+        lines = [f"{error.filename} ({error.strerror})" for error in missed]
+        print("\n  ".join([f"{len(missed)} folders could not be entered:", *lines]), file=sys.stderr)
     if not videos:
         raise UserError(f"--videos {folder}: holds no video ({', '.join(sorted(SUFFIXES))})")
     return dict(sorted(videos.items()))
-
-
-def _files(folder: Path, missed: list[str]) -> Iterator[Path]:
-    """The files in a folder and below, through links too, each real folder once: links may go round in circles.
-
-    A link that leads nowhere counts as a file. Folders that cannot be entered go to `missed`, with the reason.
-    """
-    left, seen = [folder], set()
-    while left:
-        here = left.pop()
-        try:
-            place = here.stat()
-            if (place.st_dev, place.st_ino) in seen:
-                continue
-            seen.add((place.st_dev, place.st_ino))
-            with os.scandir(here) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
-                    linked = entry.is_symlink()
-                    if entry.is_dir(follow_symlinks=False) or (linked and os.path.isdir(entry.path)):
-                        left.append(Path(entry.path))
-                    elif linked or entry.is_file(follow_symlinks=False):
-                        yield Path(entry.path)
-        except OSError as error:
-            missed.append(f"{here} ({error.strerror})")
 
 
 def default_workers() -> int:
@@ -157,17 +142,17 @@ def _held(
     videos: dict[str, Path], out: Path, manifests: dict[str, dict[str, Any]], quiet: bool
 ) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Each video, and its status if it is whole: asked for several at once, since the disk may be slow to answer."""
-    first, heads = out / next(iter(manifests)), {}
-    for kind, manifest in manifests.items():
-        shape, dtype = tuple(manifest["shape"]), np.dtype(manifest["dtype"])
-        header = header_bytes(shape, dtype)
-        heads[kind] = header, len(header) + int(np.prod(shape)) * dtype.itemsize
+    first = out / next(iter(manifests))
 
     def status_if_whole(name: str) -> dict[str, Any] | None:
         status = read_status(first, name)
-        if not (status and heads.keys() <= status["features"].keys()):
+        try:
+            whole = manifests.keys() <= status.get("features", {}).keys() and all(
+                npy_header(out / kind / f"{name}.npy") == (tuple(manifest["shape"]), np.dtype(manifest["dtype"]))
+                for kind, manifest in manifests.items()
+            )
+        except UserError:
             return None
-        whole = all(_begins(out / kind / f"{name}.npy", *head) for kind, head in heads.items())
         return status if whole and is_current(first, name, status, videos[name]) else None
 
     with ThreadPool(THREADS) as pool:
@@ -176,25 +161,14 @@ def _held(
         yield from zip(videos, bar, strict=True)
 
 
-def _begins(path: Path, header: bytes, size: int) -> bool:
-    """Whether a file has this header and size."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(len(header)) == header and os.fstat(file.fileno()).st_size == size
-    except OSError:
-        return False
-
-
 def _unusable(name: str, longest: int) -> str | None:
     """Why no feature file can have a video's name, if so; `longest` is the most bytes that a file's name may have."""
+    most = longest - len(".json")
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         return "its name is not UTF-8; rename the file"
-    most = longest - len(".json")
-    if size > most:
-        return f"its name has {size} bytes, but features' names can have {most}; rename the file"
-    return None
+    return None if size <= most else f"its name has {size} bytes, but features' can have {most}; rename the file"
 
 
 def _fault(arrays: dict[str, np.ndarray], manifests: dict[str, dict[str, Any]]) -> str | None:
@@ -207,16 +181,13 @@ def _fault(arrays: dict[str, np.ndarray], manifests: dict[str, dict[str, Any]]) 
 
 def _notes(status: dict[str, Any]) -> list[str]:
     """What is worth counting of a video's status."""
-    notes = []
-    if status.get("padded_segments"):
-        notes.append("shorter than the segments: the last second repeats")
-    if status.get("problem"):
-        notes.append("damaged: as far as they decode")
-    if status.get("audio") == "absent":
-        notes.append("without an audio stream: silence")
-    if status.get("audio") == "silent":
-        notes.append("with a silent audio stream")
-    return notes
+    notes = {
+        "shorter than the segments: the last second repeats": status.get("padded_segments"),
+        "damaged: as far as they decode": status.get("problem"),
+        "without an audio stream: silence": status.get("audio") == "absent",
+        "with a silent audio stream": status.get("audio") == "silent",
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def _report(folder: Path, parts: list) -> None:

@@ -19,18 +19,18 @@ STATUS = "status"  # the folder of status files, within the first kind's folder
 
 
 def read_status(first: Path, video: str) -> dict[str, Any]:
-    """A video's status; an empty one where there is none, or one cut off by a loss of power."""
-    try:
+    """A video's status; an empty one where there is none, or one that a loss of power cut off."""
+    with contextlib.suppress(UserError):
         status = read_json(video_file(first / STATUS, video, ".json"))
-        return {field: dict(status[field]) for field in ("source", "features")} | {**status}
-    except (UserError, TypeError, KeyError, ValueError):
-        return {}
+        if isinstance(status, dict) and {"source", "features"} <= status.keys():
+            return status
+    return {}
 
 
 def write_status(first: Path, video: str, status: dict[str, Any]) -> None:
     """Write a video's status; kinds that other runs made from the same source stay noted in it."""
     before = read_status(first, video)
-    if before and before["source"].get("sha256") == status["source"]["sha256"]:
+    if before and before["source"]["sha256"] == status["source"]["sha256"]:
         status = status | {"features": before["features"] | status["features"]}
     write_json(first / STATUS / f"{video}.json", status)
 
@@ -44,15 +44,15 @@ def stamp(path: Path) -> dict[str, int]:
 def is_current(first: Path, video: str, status: dict[str, Any], path: Path) -> bool:
     """Whether the file at `path` is the one that a status was made from: by size and time, else by its contents."""
     try:
-        source, found = status["source"], stamp(path)
-        if found == {field: source[field] for field in found}:
+        source = status["source"] | stamp(path)
+        if source == status["source"]:
             return True
-        if found["size"] != source["size"] or sha256(path) != source["sha256"]:
+        if source["size"] != status["source"]["size"] or sha256(path) != source["sha256"]:
             return False
-    except (OSError, UserError, KeyError):
+    except (OSError, UserError):
         return False
     with contextlib.suppress(UserError):  # the same, copied; where that cannot be noted, it is read again next time
-        write_json(first / STATUS / f"{video}.json", status | {"source": source | found})
+        write_json(first / STATUS / f"{video}.json", status | {"source": source})
     return True
 
 

@@ -184,8 +184,8 @@ def test_links_are_followed_once_each_and_what_is_not_entered_is_named(tmp_path,
     scandir = os.scandir
 
     def guarded(path):
-        if path.name == "Private":
-            raise PermissionError(errno.EACCES, "Permission denied")
+        if str(path).endswith("Private"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)

@@ -1,14 +1,16 @@
 """Extraction run again: what is whole stays, what is not, or is of a video that has changed, is made anew."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
+import threading
 
 import numpy as np
 import pytest
 
-from feat_script import extract_audio
+from feat_script import extract_audio, pipeline
 from feat_script.media import read_audio
 from scripts import check_features
 from tests.clips import sine, write_clip
@@ -80,6 +82,8 @@ def test_a_video_that_was_replaced_is_extracted_again_and_a_copy_is_not(script, 
 def test_kinds_of_the_old_video_are_not_taken_for_those_of_the_new(visual, videos, tmp_path):
     """Tokens 8 are made of the new video, so the status is of the new one; tokens 14 are still of the old."""
     features = tmp_path / "features"
+    for name in ("below/mute.mp4", "short.mkv", "silent.mp4"):
+        (videos / name).unlink()
     assert visual("--tokens", 14) == 0
     assert visual("--tokens", 8) == 0
     status = json.loads((features / "clip_frame/status/whole.json").read_text())
@@ -137,3 +141,12 @@ def test_nothing_to_write_needs_no_disk_that_can_be_written(audio, monkeypatch, 
         monkeypatch.setattr(os, name, refuse)
     assert audio() == 0
     assert "4 were whole, 0 extracted" in capfd.readouterr().err
+
+
+def test_several_are_looked_at_at_once(tmp_path, monkeypatch):
+    """Disks on a network answer slowly: the first four to be asked wait for each other, or time out."""
+    together, calls = threading.Barrier(4, timeout=30), itertools.count()
+    monkeypatch.setattr(pipeline, "read_status", lambda *_: (next(calls) < 4 and together.wait() and {}) or {})
+    videos = {str(number): tmp_path / f"{number}.mp4" for number in range(128)}
+    held = list(pipeline._held(videos, tmp_path, {"kind": {"shape": [T], "dtype": "float32"}}, quiet=True))
+    assert [name for name, _ in held] == list(videos)

@@ -131,10 +131,10 @@ def test_killed_after_a_block_it_goes_on_with_the_next(run, tmp_path, monkeypatc
     shutil.rmtree(tmp_path / "out")
     monkeypatch.setattr(extract_text, "BLOCK", 2)
 
-    def killed(model, some, truncate):
+    def killed(model, some, truncate, encode=encode_sentences):
         if some != sentences[:2]:
             raise KeyboardInterrupt
-        return encode_sentences(model, some, truncate)
+        return encode(model, some, truncate)
 
     with monkeypatch.context() as patch:
         patch.setattr("tests.test_extract_text.encode_sentences", killed)
@@ -175,7 +175,7 @@ def test_rows_too_long_for_clip_are_named_all_before_any_is_encoded(run, tmp_pat
     with pytest.raises(SystemExit):
         run(*files)
     said = capfd.readouterr().err
-    assert "3 questions have" in said
+    assert "3 questions, or their prompts, have" in said
     assert "77 tokens" in said
     assert "b.json: question 11, 12\n" in said
     assert "c.json: question x\n" in said
