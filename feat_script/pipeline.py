@@ -24,7 +24,7 @@ from tqdm import tqdm
 from feat_script.reading import Read, read_all
 from feat_script.status import is_current, read_status, write_status
 from utils.errors import UserError
-from utils.files import array_sha256, npy_header, save_npy, write_bytes, writing
+from utils.files import array_sha256, holds_npy, save_npy, write_bytes, writing
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.runtime import Runtime
@@ -146,13 +146,10 @@ def _held(
 
     def status_if_whole(name: str) -> dict[str, Any] | None:
         status = read_status(first, name)
-        try:
-            whole = manifests.keys() <= status.get("features", {}).keys() and all(
-                npy_header(out / kind / f"{name}.npy") == (tuple(manifest["shape"]), np.dtype(manifest["dtype"]))
-                for kind, manifest in manifests.items()
-            )
-        except UserError:
-            return None
+        whole = manifests.keys() <= status.get("features", {}).keys() and all(
+            holds_npy(out / kind / f"{name}.npy", tuple(manifest["shape"]), np.dtype(manifest["dtype"]))
+            for kind, manifest in manifests.items()
+        )
         return status if whole and is_current(first, name, status, videos[name]) else None
 
     with ThreadPool(THREADS) as pool:

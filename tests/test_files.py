@@ -49,6 +49,12 @@ def test_of_many_that_contradict_each_other_one_wins(tmp_path):
     assert all("field 'version' is" in str(error) for error in wrong)
 
 
+def test_what_is_there_is_not_created_again(tmp_path):
+    assert create(tmp_path / "manifest.json", b"first")
+    assert not create(tmp_path / "manifest.json", b"second")
+    assert (tmp_path / "manifest.json").read_bytes() == b"first"
+
+
 def test_a_manifest_that_another_is_writing_is_waited_for(tmp_path):
     path = tmp_path / "manifest.json"
     path.write_text('{"version"')

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, checked reads."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -105,12 +106,24 @@ def save_npy(path: str | Path, array: np.ndarray) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
+@functools.cache
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     """Return what `np.save` writes before the data of an array of this shape and dtype."""
     buffer = io.BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, fields)
     return buffer.getvalue()
+
+
+def holds_npy(path: str | Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether a file has the header and the length that `save_npy` gives an array of this shape and dtype."""
+    header = header_bytes(shape, dtype)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size - int(np.prod(shape)) * dtype.itemsize
+            return size == len(header) and file.read(size) == header
+    except OSError:
+        return False
 
 
 def npy_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype]:
