@@ -50,15 +50,15 @@ def load_clip(name_or_path: str, device: str | torch.device):
     if name_or_path in urls:
         try:
             path = clip.clip._download(urls[name_or_path], os.path.expanduser("~/.cache/clip"))
+            digest = Path(urls[name_or_path]).parent.name
         except (OSError, RuntimeError) as error:  # no connection, a full disk; or another digest than the address says
             raise UserError(
                 f"{urls[name_or_path]}: download failed ({error}); fetch it by hand and give --clip FILE"
             ) from error
     elif Path(name_or_path).is_file():
-        path = name_or_path
+        path, digest = name_or_path, sha256(name_or_path)
     else:
         raise UserError(f"--clip {name_or_path}: neither a file nor one of {', '.join(urls)}")
-    digest = sha256(path)
     try:
         try:
             state = torch.jit.load(path, map_location="cpu").state_dict()

@@ -26,7 +26,7 @@ from utils.manifest import claim_manifest
 from utils.runtime import start
 
 FOLDER, FEATURES, SENTENCES = "text", "features.npy", "sentences.json"
-BLOCK = 8192  # sentences that are encoded before they are written
+BLOCK = 16384  # sentences that are encoded before they are written
 
 
 def parse(args: list[str] | None = None):

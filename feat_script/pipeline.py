@@ -96,7 +96,7 @@ def extract(
 
     share = dict(list(videos.items())[runtime.rank :: runtime.world])
     todo, failures, notes = {}, [], Counter()
-    longest = os.pathconf(first, "PC_NAME_MAX")
+    longest = max(0, os.pathconf(first, "PC_NAME_MAX")) or 255  # some disks do not say
     for name, status in _held(share, Path(out), manifests, quiet=not runtime.is_main):
         if status:
             notes.update(_notes(status))
