@@ -5,7 +5,7 @@ hold NaN or infinite values. All but the last is seen from a file's first bytes 
 thousands of files are checked in seconds; nothing is ever unpickled.
 """
 
-import io
+import contextlib
 import os
 import re
 from collections import defaultdict
@@ -17,17 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.errors import UserError
-from utils.files import npy_header, read_json, write_json
+from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
 
 THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
-
-
-def header_bytes(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """Return what `np.save` writes before the data of an array of this shape and dtype."""
-    buffer = io.BytesIO()
-    fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, fields)
-    return buffer.getvalue()
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -101,24 +93,35 @@ class Folder:
     def verify(self, videos: Iterable[str]) -> dict[str, str]:
         """Check deeply whatever has changed since it last passed, and remember what passes.
 
-        What passed is recorded in `.verified.json`, by size and time of change; a folder that cannot be written is
-        simply read again the next time.
+        What passed is recorded in `.verified.json`, by size and time of change. A record that is broken counts as
+        none; where none can be written, all is simply read again the next time.
         """
         record, made_for = self.path / ".verified.json", {"shape": list(self.shape), "dtype": self.dtype.name}
-        held = read_json(record) if record.exists() else {}
-        passed = held["files"] if held and held["made_for"] == made_for else {}
+        passed = {}
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            held = read_json(record)
+            passed = dict(held["files"]) if held["made_for"] == made_for else {}
         stamps = self.stamps()  # taken before reading: a file that changes meanwhile is read again next time
         unknown = [video for video in dict.fromkeys(videos) if passed.get(video, []) != stamps.get(video)]
         faults = self.check(unknown, deep=True)
-        news = {video: stamps[video] for video in unknown if video in stamps and video not in faults}
-        if news and os.access(self.path, os.W_OK):
-            write_json(record, {"made_for": made_for, "files": passed | news})
+        if news := {video: stamps[video] for video in unknown if video in stamps and video not in faults}:
+            with contextlib.suppress(UserError):
+                write_json(record, {"made_for": made_for, "files": passed | news})
         return faults
+
+    def changed(self, digests: dict[str, str]) -> list[str]:
+        """The videos whose data have another SHA-256 than is given for them, or cannot be read."""
+
+        def reason(video: str) -> str | None:
+            array = np.empty(self.shape, self.dtype)
+            return self.fault(video, array) or ("differs" if array_sha256(array) != digests[video] else None)
+
+        return list(find_faults(reason, digests, f"{self.path.name} against the pack"))
 
     def prefetch(self, videos: Iterable[str]) -> None:
         """Ask the disk for the videos' files; returns before they are there. Raises `OSError` for one that is not."""
         for video in videos:
-            with open(self.path / f"{video}.npy", "rb", buffering=0) as file:
+            with open(video_file(self.path, video, ".npy"), "rb", buffering=0) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
     def read(self, videos: list[str], out: np.ndarray | None = None) -> np.ndarray:
@@ -130,7 +133,7 @@ class Folder:
 
     def _fill(self, video: str, out: np.ndarray | None) -> None:
         """Compare header and length of a video's file with the folder's, then read its data into `out`, if any."""
-        path = self.path / f"{video}.npy"
+        path = video_file(self.path, video, ".npy")
         try:
             with open(path, "rb", buffering=0) as file:
                 head, size = file.read(len(self.header)), os.fstat(file.fileno()).st_size

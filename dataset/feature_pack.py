@@ -1,11 +1,14 @@
 """Packed features: the files of one kind in one array that is mapped into memory.
 
 `<kind folder>/packed/` holds `features.npy`, (V, ...) with a row per video, and `index.json`: the manifest it was made
-under and, in the order of the rows, each video with the [bytes, time of change] of the file it came from. The index is
-removed before the array is replaced and written after it, so a pack without its index is none.
-The per-video files may be deleted afterwards; where they stay and change, the pack is refused as stale.
+under and, in the order of the rows, each video with the [bytes, time of change] of the file it came from; and the
+SHA-256 of each video's data. The index is removed before the array is replaced and written after it, so a pack without
+its index is none.
+The per-video files may be deleted afterwards; where they stay and change, the pack is refused as stale. Where only
+their times have changed, as in a copy, their data are read once and decide.
 """
 
+import contextlib
 import mmap
 import shutil
 from collections.abc import Iterable
@@ -16,9 +19,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dataset.feature_folder import THREADS, Folder, all_finite, describe_faults, find_faults, header_bytes
+from dataset.feature_folder import THREADS, Folder, all_finite, describe_faults, find_faults
 from utils.errors import UserError
-from utils.files import atomic_path, npy_header, read_json, write_json
+from utils.files import array_sha256, atomic_path, header_bytes, npy_header, read_json, write_json, writing
 from utils.manifest import compare_manifests
 
 AT_ONCE = 4 * THREADS  # videos held in memory while packing
@@ -37,20 +40,27 @@ class Pack:
         if not index.exists():
             raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
         held = read_json(index)
+        if not (isinstance(held, dict) and all(isinstance(held.get(field), dict) for field in ("manifest", "videos"))):
+            raise UserError(f"{index}: is no index of a pack; {again}")
         compare_manifests(index, manifest, held["manifest"])
-        packed = held["videos"]
+        packed, digests = held["videos"], held.get("sha256", {})
         shape, dtype = npy_header(self.path)
         if (shape, dtype) != ((len(packed), *self.shape), self.dtype):
             raise UserError(
                 f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} "
                 f"{(len(packed), *self.shape)}; {again}"
             )
-        changed = [video for video, stamp in folder.stamps().items() if packed.get(video, stamp) != stamp]
-        if changed:
+        stamps = folder.stamps()
+        moved = {video: digests.get(video) for video in packed.keys() & stamps if packed[video] != stamps[video]}
+        if changed := folder.changed(moved):
             raise UserError(
                 f"{self.path}: stale, {len(changed)} of its videos have been extracted anew since, e.g. "
-                f"{folder.path / changed[0]}.npy; {again}"
+                f"{folder.path / min(changed)}.npy; {again}"
             )
+        if moved:  # a copy
+            packed |= {video: stamps[video] for video in moved}
+            with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
+                write_json(index, held)
         self.packed, self.rows = packed, {video: row for row, video in enumerate(packed)}
 
     @cached_property
@@ -110,7 +120,8 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
     """
     path, index = folder.path / "packed" / "features.npy", folder.path / "packed" / "index.json"
     for leftover in path.parent.glob(".tmp-*"):  # of a run that was killed: as large as the pack itself
-        leftover.unlink()
+        with writing(leftover):
+            leftover.unlink()
     stamps = folder.stamps()  # taken before reading: a file that changes meanwhile makes the pack stale
     if gone := set(read_json(index)["videos"] if index.exists() else ()) - stamps.keys():
         raise UserError(
@@ -124,37 +135,36 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
     if needed > free:
         raise UserError(f"{path}: needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free on its disk")
 
-    def load(video: str) -> tuple[np.ndarray, str | None]:
+    def load(video: str) -> tuple[np.ndarray, str, str | None]:
         array = np.empty(folder.shape, folder.dtype)
-        return array, folder.fault(video, array)
+        fault = folder.fault(video, array)
+        return array, array_sha256(array), fault
 
-    packed = {}
-    try:
-        with (
-            atomic_path(path) as temporary,
-            open(temporary, "wb") as file,
-            ThreadPool(THREADS) as pool,
-            tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
-        ):
-            file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
-            for first in range(0, len(videos), AT_ONCE):
-                some = videos[first : first + AT_ONCE]
-                for video, (array, fault) in zip(some, pool.map(load, some), strict=True):
-                    if fault:
-                        faults[video] = fault
-                    else:
-                        file.write(array)
-                        packed[video] = stamps[video]
-                    bar.update(folder.nbytes)
-            _refuse(folder, faults, skip_faulty)
-            if not packed:
-                raise UserError(f"{folder.path}: holds no whole file to pack")
-            file.seek(0)  # numpy leaves room in the header, so that fewer rows do not move the data
-            file.write(header_bytes((len(packed), *folder.shape), folder.dtype))
-            index.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    write_json(index, {"manifest": manifest, "videos": packed})
+    packed, digests = {}, {}
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as file,
+        ThreadPool(THREADS) as pool,
+        tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
+    ):
+        file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
+        for first in range(0, len(videos), AT_ONCE):
+            some = videos[first : first + AT_ONCE]
+            for video, (array, digest, fault) in zip(some, pool.map(load, some), strict=True):
+                if fault:
+                    faults[video] = fault
+                else:
+                    file.write(array)
+                    packed[video], digests[video] = stamps[video], digest
+                bar.update(folder.nbytes)
+        _refuse(folder, faults, skip_faulty)
+        if not packed:
+            raise UserError(f"{folder.path}: holds no whole file to pack")
+        file.seek(0)  # numpy leaves room in the header, so that fewer rows do not move the data
+        file.write(header_bytes((len(packed), *folder.shape), folder.dtype))
+        file.flush()
+        index.unlink(missing_ok=True)
+    write_json(index, {"manifest": manifest, "videos": packed, "sha256": digests})
     return faults
 
 

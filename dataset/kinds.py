@@ -11,6 +11,7 @@ class Kind(NamedTuple):
     sizes: tuple[str | None, ...]  # of one video's array, by name; None: any, the manifest says it
     maker: str  # the command that extracts it
     public: str  # the folder in the layout of the published implementation
+    status_in: str  # the folder with a status file per video, for all kinds that one command makes
     same: tuple[str, ...] = ()  # fields of the manifest that must agree among the kinds that name them
 
     def shape(self, given: Mapping[str, int | None]) -> tuple[int | None, ...]:
@@ -21,12 +22,15 @@ class Kind(NamedTuple):
 SEEN = ("weights_sha256", "image_size", "fit", "hop_seconds")  # frames and tokens are of one picture a second
 IMPLIED = {"hop_seconds": 1.0}  # where a manifest does not say
 KINDS = {
-    "audio": Kind("vggish", ("segments", None), "python -m feat_script.extract_audio", "vggish", ("hop_seconds",)),
+    "audio": Kind(
+        "vggish", ("segments", None), "python -m feat_script.extract_audio", "vggish", "vggish", ("hop_seconds",)
+    ),
     "frame": Kind(
         "clip_frame",
         ("segments", None),
         "python -m feat_script.extract_visual",
         "clip_feats/frame_1fps_ViT-L14@336px",
+        "clip_frame",
         SEEN,
     ),
     "token": Kind(
@@ -34,10 +38,13 @@ KINDS = {
         ("segments", "tokens", None),
         "python -m feat_script.extract_visual --tokens {tokens}",
         "ToMe_feat/tome{tokens}",
+        "clip_frame",
         SEEN,
     ),
 }
-TEXT = Kind("text", (None,), "python -m feat_script.extract_text", "clip_feats/qst_ViT-L14@336px", ("weights_sha256",))
+TEXT = Kind(
+    "text", (None,), "python -m feat_script.extract_text", "clip_feats/qst_ViT-L14@336px", "text", ("weights_sha256",)
+)
 """The one kind that is no video's: a row per sentence."""
 PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
 

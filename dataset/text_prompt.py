@@ -24,6 +24,9 @@ TEMPLATE, PROMPT = "Question Template", "Declarative Sentence Text Prompt"
 ANY = "*"
 """The template of the row that serves every question that no other row does."""
 
+LARGEST = 64 << 20  # bytes that a workbook may unpack to
+CELLS = 10_000_000  # that a sheet may span
+
 _SLOT = re.compile(r"<([A-Za-z]+)([0-9]*)>")
 _FINAL = " ?.!,;:"
 
@@ -178,14 +181,23 @@ def _read_rows(path: str | Path, sheet: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (row number, cells as clean strings) for each row of a sheet that is not blank."""
     try:
         with open(path, "rb") as file:  # a file object, because openpyxl judges a path by its ending
+            with zipfile.ZipFile(file) as packed:  # which reads no more of a member than its declared size
+                size = sum(member.file_size for member in packed.infolist())
+            if size > LARGEST:
+                raise UserError(f"{path}: unpacks to {size / 1e6:.0f} MB, more than a sheet of prompts can need")
             book = openpyxl.load_workbook(file, data_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except (OSError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile) as error:  # SyntaxError: of the XML
         raise UserError(f"{path}: cannot be read as an .xlsx workbook ({error})") from error
     sheets = {worksheet.title: worksheet for worksheet in book.worksheets}
     if sheet not in sheets:
         raise UserError(f"{path}: no sheet {sheet!r}; there are {', '.join(map(repr, sheets))}")
+    rows, columns = sheets[sheet].max_row, sheets[sheet].max_column
+    if rows * columns > CELLS:
+        raise UserError(f"{path}, sheet {sheet!r}: spans {rows} x {columns} cells; delete the empty ones at its end")
     for row, cells in enumerate(sheets[sheet].iter_rows(min_row=1, values_only=True), start=1):
         texts = ["" if cell is None else _clean(str(cell)) for cell in cells]
         if any(texts):

@@ -6,6 +6,7 @@ A block is `x + attention(ln_1(x))`, then merging by the keys of that attention,
 speaks for as many patches as its size, so log size is added to the attention's logits (proportional attention).
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ import utils.torchvision_cpu  # noqa: F401 - before clip, which imports torchvis
 # isort: split
 import clip
 
+from feat_script.vggish import bare_state
 from nets.token_merging import match_tokens, merge_schedule, merge_source, merge_tokens
 from utils.errors import UserError
 from utils.files import sha256
@@ -39,25 +41,37 @@ class Features(NamedTuple):
 def load_clip(name_or_path: str, device: str | torch.device):
     """Load a CLIP with a visual transformer; return (model, name, SHA-256 of its file).
 
-    A name of `clip.available_models()` is downloaded by clip into its cache and verified; a path may hold a JIT archive
-    or a state_dict, and a public file keeps its public name. Weights are float16 on CUDA, float32 on the CPU.
-    Raises `UserError` for an unknown name, a file that holds no CLIP, and a CLIP with a ResNet.
+    A name of `clip.available_models()` is downloaded into clip's cache and verified; a path may hold a JIT archive or a
+    state_dict, wrapped or not; a public file keeps its public name. Weights are float16 on CUDA, float32 on the CPU.
+    Raises `UserError` for an unknown name, a failed download, a file that holds no CLIP, and a CLIP with a ResNet.
     """
-    public = {Path(url).parent.name: name for name, url in clip.clip._MODELS.items()}  # the addresses hold the digests
-    if name_or_path in clip.available_models():
-        digest = next(digest for digest, name in public.items() if name == name_or_path)
+    urls = clip.clip._MODELS
+    public = {Path(url).parent.name: name for name, url in urls.items()}  # the addresses hold the digests
+    if name_or_path in urls:
+        try:
+            path = clip.clip._download(urls[name_or_path], os.path.expanduser("~/.cache/clip"))
+            digest = Path(urls[name_or_path]).parent.name
+        except (OSError, RuntimeError) as error:  # no connection, a full disk; or another digest than the address says
+            raise UserError(
+                f"{urls[name_or_path]}: download failed ({error}); fetch it by hand and give --clip FILE"
+            ) from error
     elif Path(name_or_path).is_file():
-        digest = sha256(name_or_path)
+        path, digest = name_or_path, sha256(name_or_path)
     else:
-        names = ", ".join(clip.available_models())
-        raise UserError(f"--clip {name_or_path}: neither a file nor one of {names}")
+        raise UserError(f"--clip {name_or_path}: neither a file nor one of {', '.join(urls)}")
     try:
-        model, _ = clip.load(name_or_path, device=str(torch.device(device)))
-    except Exception as error:  # clip trips over a foreign file, or a broken download, in many ways
+        try:
+            state = torch.jit.load(path, map_location="cpu").state_dict()
+        except RuntimeError:  # no JIT archive
+            state = bare_state(torch.load(path, map_location="cpu", weights_only=True))
+        model = clip.clip.build_model(state).to(device)
+    except Exception as error:  # clip trips over a foreign file in many ways
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"--clip {name_or_path}: cannot be loaded as a CLIP ({type(error).__name__}: {reason})"
         ) from error
+    if torch.device(device).type == "cpu":
+        model.float()
     if not hasattr(model.visual, "transformer"):
         raise UserError(f"--clip {name_or_path}: has a ResNet, which has no tokens to merge; use a ViT")
     return model.requires_grad_(False), public.get(digest, Path(name_or_path).stem), digest
@@ -149,25 +163,23 @@ def _merge_and_mlp(block, x: Tensor, size: Tensor | None, source: Tensor, key: T
     return x + block.mlp(block.ln_2(x)), size, source
 
 
+def count_tokens(sentence: str) -> int:
+    """How many tokens CLIP's text encoder is given for a sentence, the two that mark its ends included."""
+    return len(clip.clip._tokenizer.encode(sentence)) + 2
+
+
 @torch.inference_mode()
-def encode_sentences(model, sentences: list[str], batch: int = 64) -> np.ndarray:
+def encode_sentences(model, sentences: list[str], truncate: bool = False, batch: int = 64) -> np.ndarray:
     """CLIP's text features (N, D) float32 of N sentences, not normalised.
 
     Every batch has the same size, the last filled up, so that a sentence's features do not depend on the others.
-    Raises `UserError` for a sentence of more tokens than the model reads.
+    A sentence of more tokens than the model reads is cut to them by `truncate`, else a `RuntimeError` of clip.
     """
     device = model.visual.conv1.weight.device
     rows = []
     for begin in range(0, len(sentences), batch):
         chosen = sentences[begin : begin + batch]
-        ids = torch.stack([_token_ids(sentence, model.context_length) for sentence in chosen])
+        ids = clip.tokenize(chosen, model.context_length, truncate)
         ids = torch.cat([ids, ids[-1:].expand(batch - len(ids), -1)])
         rows.append(model.encode_text(ids.to(device))[: len(chosen)].float().cpu())
     return torch.cat(rows).numpy()
-
-
-def _token_ids(sentence: str, length: int) -> Tensor:
-    try:
-        return clip.tokenize(sentence, context_length=length)[0]
-    except RuntimeError as error:  # too long
-        raise UserError(f"sentence {sentence!r}: more than CLIP's {length} tokens; shorten it") from error

@@ -4,6 +4,7 @@ Time 0 is where the container starts. Frame i is the one on the screen at i + 0.
 began at or before that moment, so variable frame rates and late starts need no special care. Decoding is
 sequential: seeking to each second decodes more, since a web video's keyframes are seconds apart (measured in
 README.md). Only what a second needs is kept, and reading stops after the last of them.
+Pictures whose pixels are not square, as on DVDs, are stretched to the shape that a player shows.
 """
 
 import math
@@ -55,6 +56,7 @@ def read_frames(
             raise MediaError("no video stream")
         decoder = _Decoder(container, stream, watch=container.streams.best("audio"))
         step = float(1 / (stream.average_rate or 25))  # s, where a file does not say
+        aspect = float(stream.sample_aspect_ratio or 1)
         images: list = []
         held, begin, shown = None, -step, None  # the frame on the screen, since when, what `prepare` made of it
         for frame in decoder:
@@ -62,7 +64,7 @@ def read_frames(
             if time is None:
                 time = begin + step
             while len(images) < segments and len(images) + 0.5 < time:  # before this frame comes, `held` is shown
-                shown = prepare(_upright_rgb(held or frame)) if shown is None else shown
+                shown = prepare(_upright_rgb(held or frame, aspect)) if shown is None else shown
                 images.append(shown)
             if len(images) == segments:
                 return Frames(images, segments, decoder.problem)
@@ -72,7 +74,7 @@ def read_frames(
         end = begin + (float(held.duration * stream.time_base) or step)
         own = min(segments, max(1, len(images), math.ceil(end - 0.5)))
         if len(images) < own:
-            images += [prepare(_upright_rgb(held)) if shown is None else shown] * (own - len(images))
+            images += [prepare(_upright_rgb(held, aspect)) if shown is None else shown] * (own - len(images))
         images += images[-1:] * (segments - own)
         return Frames(images, own, decoder.problem)
 
@@ -204,11 +206,16 @@ def _mono(frame) -> np.ndarray:
     return x.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _upright_rgb(frame) -> np.ndarray:
-    """A video frame as it is meant to be seen: (H, W, 3) uint8 RGB, its colours by its tags, turned upright."""
+def _upright_rgb(frame, aspect: float = 1.0) -> np.ndarray:
+    """A video frame as it is meant to be seen: (H, W, 3) uint8 RGB, its colours by its tags, turned upright.
+
+    `aspect` is the width of a stored pixel by its height; the side that is too short is stretched.
+    """
     space = frame.colorspace if frame.colorspace in SPACES else Colorspace.ITU601
     rgb = frame.to_ndarray(
         format="rgb24",
+        width=round(frame.width * max(1, aspect)),
+        height=round(frame.height * max(1, 1 / aspect)),
         src_colorspace=space,
         src_color_range=frame.color_range,
         # RGB has neither, but PyAV heeds the source's only where the destination's differ.

@@ -4,14 +4,16 @@ N examples of 96 frames; a frame is 400 samples at 16 kHz, its hop 160; an examp
 default, so that example i is what second i would give alone.
 """
 
+import contextlib
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.files import sha256
+from utils.files import sha256, write_bytes
 
 RATE = 16000  # Hz
 WINDOW, HOP, FFT = 400, 160, 512  # samples
@@ -86,12 +88,19 @@ class VGGish(nn.Module):
         return self.embeddings(x.permute(0, 2, 3, 1).flatten(1))  # channels last, as the original TensorFlow model
 
 
+def bare_state(state: Any) -> dict[str, Tensor]:
+    """A checkpoint's weights without what trainers put around them: {"state_dict": ...}, "module." before each key."""
+    state = state.get("state_dict", state)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
 def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
     """Build VGGish from a checkpoint and return it, in evaluation mode, with the checkpoint's SHA-256.
 
-    `weights` is a state_dict file, from whose shapes the widths are read; None downloads the public one into
-    torch.hub's cache, once. The start of its digest, part of its name, is verified. Raises `UserError` for a file that
-    is missing, unreadable or of another network, and for a failed download.
+    `weights` is a state_dict file, wrapped or not, from whose shapes the widths are read; None downloads the public one
+    into torch.hub's cache, once. The start of its digest, part of its name, is verified, and the whole is kept beside
+    it and compared from then on. Raises `UserError` for a file that is missing, unreadable, changed or of another
+    network, and for a failed download.
     """
     path = Path(weights) if weights else _download()
     try:
@@ -103,11 +112,12 @@ def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
     except Exception as error:  # torch.load raises whatever its reader trips over, with messages of many lines
         raise UserError(f"{path}: not a PyTorch checkpoint ({type(error).__name__})") from error
     try:
+        state = bare_state(state)
         conv = [state[f"features.{key}.weight"].shape[0] for key in CONV_KEYS]
         fc = [state[f"embeddings.{key}.weight"].shape[0] for key in (0, 2, 4)]
         network = VGGish(conv, fc)
         network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path}: not a VGGish checkpoint with the keys features.* and embeddings.* ({reason})"
@@ -117,10 +127,19 @@ def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
 
 def _download() -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[1]
+    record, known = path.with_suffix(".sha256"), path.stem.split("-")[1]
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(URL, str(path), hash_prefix=path.stem.split("-")[1])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=known)
         except (OSError, RuntimeError) as error:  # no connection, a full disk; or another digest than the name says
             raise UserError(f"{URL}: download failed ({error}); fetch it by hand and give --weights FILE") from error
+    elif record.exists():
+        known = record.read_text().strip() or known
+    digest = sha256(path)
+    if not digest.startswith(known):
+        raise UserError(f"{path}: its SHA-256 is {digest}, not {known}...; delete it, and it is downloaded again")
+    if known != digest:
+        with contextlib.suppress(UserError):  # a cache that others only read
+            write_bytes(record, digest.encode())
     return path

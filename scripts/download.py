@@ -22,7 +22,7 @@ from feat_script.clip_vision import clip
 from feat_script.vggish import URL as VGGISH
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import read_json, sha256, write_json
+from utils.files import read_json, sha256, write_json, writing
 
 TRIES = 5
 CHUNK = 1 << 20
@@ -93,7 +93,8 @@ def download(file: File, root: Path) -> Path:
         if held != path:
             held.unlink()
         raise UserError(f"{held}: its SHA-256 is {digest}, but that of {file.url} is {known}...; {remedy}")
-    os.replace(held, path)
+    with writing(path):
+        os.replace(held, path)
     if file.url not in digests:
         write_json(record, digests | {file.url: digest})
     return path
@@ -101,7 +102,8 @@ def download(file: File, root: Path) -> Path:
 
 def _fetch(url: str, path: Path) -> Path:
     """Load `url` into a file beside `path`, going on where an earlier try ended. Returns that file, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part-etag")
     failures = 0
     while True:

@@ -21,11 +21,12 @@ from PIL import Image
 
 from feat_script.clip_vision import fit_image
 from feat_script.media import MediaError, read_audio, read_frames
-from feat_script.pipeline import STATUS, find_videos
+from feat_script.pipeline import find_videos
+from feat_script.status import STATUS
 from feat_script.vggish import log_mel
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import npy_header, read_json, write_bytes
+from utils.files import npy_header, read_json, video_file, write_bytes
 from utils.manifest import read_manifest
 from utils.scoring.geometry import seen_box
 
@@ -40,13 +41,17 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--features", default="data/features", help="folder of features")
     parser.add_argument("--tokens", type=int, default=14, help="which merged tokens to draw")
     parser.add_argument("--out", help="the picture (default: <video_id>.png)")
+    args = sys.argv[1:] if args is None else args
+    known = {"-h", "--help", *(f"--{name}" for name in vars(parser.get_defaults()))}
+    if args and args[0].startswith("-") and args[0].split("=")[0] not in known:
+        args = [*args[1:], "--", args[0]]  # an id that begins with a dash, as YouTube has them
     return parser.parse_args(args)
 
 
 def load_kind(features: Path, folder: str, video_id: str) -> tuple[np.ndarray, dict]:
     """A video's array of one kind with the folder's manifest, after comparing the two. Raises `UserError`."""
     manifest = read_manifest(features / folder)
-    path = features / folder / f"{video_id}.npy"
+    path = video_file(features / folder, video_id, ".npy")
     shape, dtype = npy_header(path)
     if list(shape) != manifest["shape"] or dtype.name != manifest["dtype"]:
         raise UserError(f"{path}: is {shape} {dtype.name}, its manifest says {manifest['shape']} {manifest['dtype']}")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.data import open_data
-from dataset.features import KINDS
+from dataset.kinds import KINDS
 from dataset.loader import Loader
 from scripts.benchmark import __main__ as benchmark
 from scripts.benchmark import data as benchmark_data
@@ -63,12 +63,12 @@ def test_parity_tells_another_network():
 def test_a_step_trains_and_its_operations_are_those_that_torch_counts():
     step = Step(SMALL, CPU)
     with FlopCounterMode(display=False) as expected:
-        first = step.learn(step.answer, **step.inputs)
+        first = step.learn(step.answer, **step.inputs)["answer"]
     with Counter() as counted:
         step()
     assert counted.flops == expected.get_total_flops() > 0
     for _ in range(30):
-        last = step.learn(step.answer, **step.inputs)
+        last = step.learn(step.answer, **step.inputs)["answer"]
     assert last < first
 
 
@@ -98,7 +98,7 @@ def test_kernels_are_counted_by_class():
 def test_both_layouts_hold_the_same_features(tmp_path, capsys):
     config = make_features(tmp_path, 70, SMALL, public=True)
     assert "GB of features" in capsys.readouterr().out
-    data = open_data(config, KINDS, ("train",))
+    data = open_data(config, tuple(KINDS), ("train",))
     split, names = data.splits["train"], data.splits["train"].questions["video_id"].tolist()
     assert len(split) == 240  # of 70 videos, as 31,927 of 9,288
     reader, rows = PlainReader(tmp_path / "features-70/public", names, 4), np.array([69, 0, 139])

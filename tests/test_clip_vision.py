@@ -161,9 +161,13 @@ def test_a_sentence_does_not_depend_on_the_others(model):
     assert np.array_equal(cv.encode_sentences(model, many[::-1]), whole[::-1])
 
 
-def test_a_sentence_that_is_too_long_is_named(model):
-    with pytest.raises(UserError, match=r"sentence 'violin violin.*77 tokens"):
-        cv.encode_sentences(model, ["short", "violin " * 80])
+def test_tokens_are_counted_as_clip_reads_them(model):
+    for sentence in ("", "The cello plays.", "Où est-ce?", "violin " * 75):
+        assert cv.count_tokens(sentence) == (clip.tokenize(sentence) != 0).sum()
+    with pytest.raises(RuntimeError, match="too long"):
+        cv.encode_sentences(model, ["short", "violin " * 76])
+    cut = cv.encode_sentences(model, ["short", "violin " * 80], truncate=True)
+    np.testing.assert_allclose(cut[1:], cv.encode_sentences(model, ["violin " * 75]), atol=1e-6)
 
 
 def test_load_state_dict_file(tmp_path):
@@ -175,6 +179,23 @@ def test_load_state_dict_file(tmp_path):
     assert len(model.visual.positional_embedding) == 50
     expected = small_clip().visual.conv1.weight.half().float()  # clip keeps float16
     assert torch.equal(model.visual.conv1.weight, expected)
+
+
+@pytest.mark.parametrize("wrap", ["state_dict", "module", "both"])
+def test_load_wrapped_state_dict(tmp_path, wrap):
+    state = small_clip().state_dict()
+    if wrap != "state_dict":
+        state = {f"module.{key}": value for key, value in state.items()}
+    torch.save(state if wrap == "module" else {"epoch": 3, "state_dict": state}, tmp_path / "small.pt")
+    model, _, _ = cv.load_clip(str(tmp_path / "small.pt"), "cpu")
+    assert torch.equal(model.visual.proj, small_clip().visual.proj.half().float())
+
+
+def test_without_a_connection_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(clip.clip._MODELS, "ViT-B/32", "http://127.0.0.1:1/abc/ViT-B-32.pt")
+    with pytest.raises(UserError, match=r"ViT-B-32.pt: download failed .*fetch it by hand and give --clip FILE"):
+        cv.load_clip("ViT-B/32", "cpu")
 
 
 def test_load_jit_archive(tmp_path):

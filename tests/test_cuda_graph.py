@@ -22,7 +22,7 @@ class Pretended(Recorded):
         self.held, rate = tensors, self.reads()
 
         def replay():
-            self.result = self.held["x"].sum() * rate * constants[0]
+            self.result = {"loss": self.held["x"].sum() * rate * constants[0]}
             replayed.append(rate)
 
         replayed = self.replayed = []
@@ -34,13 +34,13 @@ def test_every_call_works_on_its_own_batch_with_the_numbers_of_the_moment():
 
     def work(scale, x, store):
         called.append(len(x))
-        return x.sum() * rate[0] * scale
+        return {"loss": x.sum() * rate[0] * scale}
 
     recorded = Pretended(work, lambda: rate[0])
 
     def call(n, size=4):
         x = torch.full((size,), float(n))
-        result = recorded(2, x=x, store=store)
+        result = recorded(2, x=x, store=store)["loss"]
         assert result == 2 * rate[0] * n * size
         return result
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_recorded_is_said(monkeypatch):
     def work(x):
         if recorded.times > WARM_UP:
             raise RuntimeError("operation not permitted when stream is capturing\nand more")
-        return x.sum()
+        return {"loss": x.sum()}
 
     recorded = Recorded(work, tuple)
     for _ in range(WARM_UP):

@@ -184,6 +184,12 @@ def test_a_full_disk_is_an_error_of_one_line(server, tmp_path, monkeypatch):
         fetch(server, tmp_path)
 
 
+def test_a_root_that_cannot_be_made_is_said(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/set/file\.bin: cannot be written \(Not a directory\)"):
+        fetch(server, tmp_path / "file")
+
+
 def test_the_command_fetches_sets_and_counts_questions(server, tmp_path, monkeypatch, capsys):
     server.body = b'[{"question_id": 1}, {"question_id": 2}]'
     file = File(server.url("test.json"), "set/test.json", questions=3)

@@ -62,6 +62,7 @@ def test_the_whole_picture(extracted, tmp_path):
     ("options", "says"),
     [
         (["absent"], "absent.npy: no such file"),
+        (["../clip_frame/clip"], "must be a file name"),
         (["clip", "--tokens", "27"], "clip_token_27_source/manifest.json: no such"),
     ],
 )
@@ -70,3 +71,10 @@ def test_what_is_missing_is_said(extracted, capsys, options, says):
     with pytest.raises(SystemExit):
         show_features.main([*options, *folders])
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("video", ["-xyz_dB0", "--4gqARaEJE"])
+def test_an_id_may_begin_with_a_dash(video):
+    assert show_features.parse([video, "--videos", "v"]).video_id == video
+    assert show_features.parse(["--videos", "v", "--", video]).video_id == video
+    assert show_features.parse(["--videos=v", "clip"]).video_id == "clip"

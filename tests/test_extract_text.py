@@ -1,6 +1,9 @@
 """Text features: every distinct sentence once, only new ones encoded, killed runs repaired."""
 
+import errno
 import json
+import os
+import shutil
 
 import numpy as np
 import openpyxl
@@ -51,7 +54,9 @@ def run(tmp_path, weights, monkeypatch):
         monkeypatch.setattr(
             extract_text,
             "encode_sentences",
-            lambda model, sentences: encoded.extend(sentences) or encode_sentences(model, sentences),
+            lambda model, sentences, truncate: (
+                encoded.extend(sentences) or encode_sentences(model, sentences, truncate)
+            ),
         )
         base = ["--annotations", tmp_path / "a.json", "--prompts", tmp_path / "prompts.xlsx", "--sheet", "S"]
         base += ["--clip", weights, "--out", tmp_path / "out", "--device", "cpu", *options]
@@ -118,6 +123,77 @@ def test_harmed_features_are_encoded_again(run, tmp_path, harm):
         np.save(path, np.load(path)[:3])
     assert run() == SENTENCES
     assert path.read_bytes() == before
+
+
+def test_killed_after_a_block_it_goes_on_with_the_next(run, tmp_path, monkeypatch):
+    run()
+    sentences, features = stored(tmp_path)
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(extract_text, "BLOCK", 2)
+
+    def killed(model, some, truncate, encode=encode_sentences):
+        if some != sentences[:2]:
+            raise KeyboardInterrupt
+        return encode(model, some, truncate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.test_extract_text.encode_sentences", killed)
+        with pytest.raises(SystemExit):
+            run()
+    held, rows = stored(tmp_path)
+    assert held == sentences[:2]
+    np.testing.assert_array_equal(rows[:2], features[:2])
+    assert rows.shape == features.shape  # the rest is room
+    assert run() == sentences[2:]
+    assert stored(tmp_path)[0] == sentences
+    np.testing.assert_array_equal(stored(tmp_path)[1], features)
+
+
+def test_a_disk_that_is_full_keeps_the_blocks_before(run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(extract_text, "BLOCK", 2)
+    calls = iter(range(9))
+
+    def full(descriptor):
+        if next(calls) == 2:  # the first is the manifest's
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SystemExit):
+            run()
+    assert "features.npy: cannot be written (No space left on device)" in capfd.readouterr().err
+    assert stored(tmp_path)[0] == SENTENCES[:2]
+    assert run() == SENTENCES[2:]
+
+
+def test_rows_too_long_for_clip_are_named_all_before_any_is_encoded(run, tmp_path, capfd):
+    long = [{"question_id": n, "question_content": f"Is it {'very ' * 80}loud {n}?"} for n in (11, 12)]
+    (tmp_path / "b.json").write_text(json.dumps([*ROWS, *long]))
+    (tmp_path / "c.json").write_text(json.dumps([long[0] | {"question_id": "x"}]))
+    files = ["--annotations", tmp_path / "a.json", tmp_path / "b.json", tmp_path / "c.json"]
+    write_sheet(tmp_path / "prompts.xlsx", PROMPTS | {"*": "The sounds of the video."})
+    with pytest.raises(SystemExit):
+        run(*files)
+    said = capfd.readouterr().err
+    assert "3 questions, or their prompts, have" in said
+    assert "77 tokens" in said
+    assert "b.json: question 11, 12\n" in said
+    assert "c.json: question x\n" in said
+    assert not (tmp_path / "out/text/sentences.json").exists()
+    assert len(run(*files, "--truncate")) == len(SENTENCES) + 3
+
+
+def test_an_out_that_cannot_be_made_is_said(run, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as end:
+        run("--out", tmp_path / "file/x")
+    assert end.value.code == 2
+    assert "file/x/text/manifest.json: cannot be written (Not a directory)" in capfd.readouterr().err
+
+
+def test_annotations_with_a_byte_order_mark(run, tmp_path):
+    (tmp_path / "marked.json").write_text(json.dumps(ROWS), encoding="utf-8-sig")
+    assert run("--annotations", tmp_path / "marked.json") == SENTENCES
 
 
 def test_bad_rows_are_counted_and_left_out(run, tmp_path, capfd):

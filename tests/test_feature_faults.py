@@ -1,5 +1,6 @@
 """Every faulty feature file is found before training, told in a line, and looked for once."""
 
+import errno
 import json
 import os
 import time
@@ -160,12 +161,35 @@ def test_what_passed_for_another_shape_is_read_again(root, reads):
 
 
 def test_a_folder_that_cannot_be_written_is_checked_each_time(root, reads, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
     for _ in range(2):
         reads.clear()
         assert opened(root).verify(VIDEOS) == {}
         assert len(reads) == 3 * len(VIDEOS)
     assert not list(root.glob("*/.verified.json"))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"files": 3, "made_for": {"shape": [6, 16], "dtype": "float16"}}']
+)
+def test_a_broken_record_of_what_passed_counts_as_none(root, reads, content):
+    (root / "clip_frame/.verified.json").write_text(content)
+    for count in (3 * len(VIDEOS), 0):
+        reads.clear()
+        assert opened(root).verify(VIDEOS) == {}
+        assert len(reads) == count
+
+
+@pytest.mark.parametrize("video", ["../clip_frame/00000001", "/etc/passwd", "a/b", "", "nul\0", "half\ud800"])
+def test_an_id_never_leaves_its_folder(root, video):
+    store = opened(root)
+    assert "must be a file name" in store.check([video])[video]
+    for ask in (store.read, store.prefetch):
+        with pytest.raises(UserError, match="must be a file name"):
+            ask("audio", [video])
 
 
 def test_check_features_counts_and_exits_with_1_on_faults(root, capsys):

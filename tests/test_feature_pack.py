@@ -46,6 +46,36 @@ def test_a_changed_file_makes_the_pack_stale_and_a_deleted_one_does_not(root):
     np.testing.assert_array_equal(opened(root, "packed").read("token", VIDEOS[1:2])[0], expected + 1)
 
 
+def test_a_copy_with_other_times_is_not_stale(root, monkeypatch):
+    """As tar, cp and zip leave it: whole seconds, or the time of copying."""
+    pack(root)
+    reads, fill = [], Folder._fill
+    monkeypatch.setattr(Folder, "_fill", lambda self, *args: reads.append(args) or fill(self, *args))
+    for video in VIDEOS[:3]:
+        os.utime(root / "vggish" / f"{video}.npy", (1e9, 1e9))
+    for count in (3, 0):  # once noted, they are not read again
+        reads.clear()
+        assert opened(root, "packed").check(VIDEOS) == {}
+        assert len(reads) == count
+    os.utime(root / "vggish" / f"{VIDEOS[0]}.npy", (2e9, 2e9))
+    with monkeypatch.context() as patch:  # a copy on a disk that is only read
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "Read-only")))
+        opened(root, "packed")
+    array = np.load(root / "vggish" / f"{VIDEOS[0]}.npy")
+    array[0, 0] += 1
+    save_npy(root / "vggish" / f"{VIDEOS[0]}.npy", array)
+    with pytest.raises(UserError, match="stale, 1 of"):
+        opened(root, "packed")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_broken_index_is_said(root, content):
+    pack(root)
+    (root / "clip_frame/packed/index.json").write_text(content)
+    with pytest.raises(UserError, match=r"index\.json: (is no index|cannot be read)"):
+        opened(root, "packed")
+
+
 def test_a_video_extracted_after_packing_is_a_fault_of_that_video_alone(root):
     pack(root)
     for folder in ("vggish", "clip_frame", "clip_token_4"):

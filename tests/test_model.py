@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nets import NETWORKS
 from nets.layers import Dropout, QueryAttention, SingleHeadAttention, StandardizedLinear, attention_weights
 from nets.network import build
 from nets.options import FeatureSizes
@@ -13,13 +14,20 @@ from scripts.convert_public import convert
 from tests.public_network import PublicNetwork, public_state_dict
 from utils.errors import UserError
 
-SMALL = FeatureSizes(segments=12, audio=8, frame=10, tokens=9, token=14, text=10)
+
+def sizes_of(segments: int, audio: int, frame: int, tokens: int, token: int, text: int) -> FeatureSizes:
+    shapes = {"audio": (segments, audio), "frame": (segments, frame), "token": (segments, tokens, token)}
+    return FeatureSizes(segments, shapes, text)
+
+
+SMALL = sizes_of(12, 8, 10, tokens=9, token=14, text=10)
+FULL = sizes_of(60, 128, 768, tokens=14, token=1024, text=768)
 VARIANTS = {
     "TSPM": {},
-    "w/o all": {"network": "audio_visual"},
-    "audio only": {"network": "audio"},
-    "visual only": {"network": "visual"},
-    "question only": {"network": "question"},
+    "w/o all": {"network": "means"},
+    "audio only": {"network": "means", "means_of": ["audio"]},
+    "visual only": {"network": "means", "means_of": ["frame"]},
+    "question only": {"network": "means", "means_of": []},
     "w/o TPM": {"temporal": "even"},
     "w/o TPC": {"temporal": "all"},
     "w/o SPM": {"spatial": "frames"},
@@ -37,17 +45,15 @@ VARIANTS = {
 
 def small(answers: int = 42, sizes: FeatureSizes = SMALL, **options) -> nn.Module:
     torch.manual_seed(0)
-    return build(TSPMOptions(**{"hidden": 16, "top_k": 4, "tokens": 9} | options), sizes, answers)
+    own = {"top_k": 4, "tokens": 9} if options.get("network", "tspm") == "tspm" else {}
+    return build(NETWORKS[options.get("network", "tspm")](**{"hidden": 16} | own | options), sizes, answers)
 
 
 def inputs(batch: int = 5, sizes: FeatureSizes = SMALL, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random features of `batch` videos and 2 x batch sentences."""
     made = torch.Generator().manual_seed(seed)
-    t = sizes.segments
-    return {
-        "audio": torch.randn(batch, t, sizes.audio, generator=made),
-        "frame": torch.randn(batch, t, sizes.frame, generator=made),
-        "token": torch.randn(batch, t, sizes.tokens, sizes.token, generator=made),
+    features = {kind: torch.randn(batch, *shape, generator=made) for kind, shape in sizes.shapes.items()}
+    return features | {
         "text": torch.randn(2 * batch, sizes.text, generator=made),
         "video": torch.arange(batch),
         "question": torch.arange(batch),
@@ -55,15 +61,15 @@ def inputs(batch: int = 5, sizes: FeatureSizes = SMALL, seed: int = 0) -> dict[s
     }
 
 
-@pytest.mark.parametrize("sizes", [FeatureSizes(60, 128, 768, 14, 1024, 768), FeatureSizes(12, 128, 512, 8, 768, 512)])
+@pytest.mark.parametrize("sizes", [FULL, sizes_of(12, 128, 512, 8, 768, 512)])
 def test_converted_weights_give_the_logits_and_selections_of_the_published_network(sizes):
     torch.manual_seed(0)
-    public = PublicNetwork(sizes.audio, sizes.frame, sizes.token, sizes.text).eval()
+    public = PublicNetwork(*(sizes.width(kind) for kind in ("audio", "frame", "token")), sizes.text).eval()
     for name, parameter in public.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)  # initially zero, so that a wrong bias would not show
     weights, unused = convert(public_state_dict(public))
-    model = build(TSPMOptions(spm_frames="first_k", tokens=sizes.tokens), sizes, 42).eval()
+    model = build(TSPMOptions(spm_frames="first_k", tokens=sizes.shapes["token"][1]), sizes, 42).eval()
     model.load_state_dict(weights)
     given = inputs(4, sizes)
     with torch.no_grad():
@@ -81,7 +87,7 @@ def test_converted_weights_give_the_logits_and_selections_of_the_published_netwo
 def test_the_published_network_has_its_parameters_and_its_dead_ones():
     public = PublicNetwork()
     assert sum(p.numel() for p in public.parameters()) == 12_306_474
-    given = inputs(2, FeatureSizes(60, 128, 768, 14, 1024, 768))
+    given = inputs(2, FULL)
     logits, _ = public(given["audio"], given["frame"], given["token"], given["text"][:2], given["text"][2:])
     logits.sum().backward()
     dead = [p.numel() for p in public.parameters() if p.grad is None]
@@ -163,11 +169,11 @@ def test_only_tokens_of_selected_segments_are_looked_at():
 
 
 @pytest.mark.parametrize(
-    ("network", "blind_to"),
-    [("audio", ["frame", "token"]), ("visual", ["audio", "token"]), ("question", ["audio", "frame", "token"])],
+    ("means_of", "blind_to"),
+    [(["audio"], ["frame", "token"]), (["frame"], ["audio", "token"]), ([], ["audio", "frame", "token"])],
 )
-def test_single_modality_baselines_read_nothing_else(network, blind_to):
-    model, given = small(network=network), inputs()
+def test_single_modality_baselines_read_nothing_else(means_of, blind_to):
+    model, given = small(network="means", means_of=means_of), inputs()
     expected = model(**given).logits
     assert torch.equal(model(**given | dict.fromkeys(blind_to)).logits, expected)
 
@@ -187,7 +193,7 @@ def test_merging_in_spm_follows_every_token():
 
 
 def test_one_batch_with_all_answers_is_overfitted():
-    sizes = FeatureSizes(6, 8, 10, 4, 14, 10)
+    sizes = sizes_of(6, 8, 10, 4, 14, 10)
     model = small(sizes=sizes, hidden=64, tokens=4, dropout=0.0)
     given, answers = inputs(64, sizes), torch.arange(64) % 42
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=3e-3)

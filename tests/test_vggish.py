@@ -184,3 +184,24 @@ def test_download_is_verified_and_cached(tmp_path, monkeypatch):
     assert load_vggish()[1] == digest
     right.unlink()
     assert load_vggish()[1] == digest  # from the cache
+    cached = tmp_path / "hub/checkpoints" / right.name
+    state = VGGish(**NARROW).state_dict()
+    torch.save(state, cached)
+    with pytest.raises(UserError, match=f"its SHA-256 is .*, not {digest}.*delete it"):
+        load_vggish()
+    cached.with_suffix(".sha256").write_text("")  # lost with the power: the start is verified still
+    with pytest.raises(UserError, match=f", not {digest[:8]}"):
+        load_vggish()
+    cached.write_bytes(data)
+    assert load_vggish()[1] == digest
+    assert cached.with_suffix(".sha256").read_text() == digest
+
+
+@pytest.mark.parametrize("wrap", ["state_dict", "module", "both"])
+def test_load_wrapped_state_dict(tmp_path, wrap):
+    saved = VGGish(**NARROW)
+    state = saved.state_dict()
+    if wrap != "state_dict":
+        state = {f"module.{key}": value for key, value in state.items()}
+    torch.save(state if wrap == "module" else {"state_dict": state}, tmp_path / "weights.pth")
+    assert torch.equal(load_vggish(tmp_path / "weights.pth")[0].features[0].weight, saved.features[0].weight)

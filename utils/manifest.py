@@ -13,14 +13,15 @@ and by kind: `hop_seconds` (audio); `image_size`, `fit` (frame, token, token_sou
 merged away by each block (token, token_source). Segments and tokens are read off `shape`.
 """
 
-import os
+import time
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import read_json, write_json
+from utils.files import create, json_bytes, read_json
 
 NAME = "manifest.json"
+PATIENCE = 5  # s that a manifest may be half-written by another process
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -36,18 +37,21 @@ def claim_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
 
     Raises `UserError` naming the first field that differs.
     """
-    folder = Path(folder)
-    path = folder / NAME
-    if not path.exists():
-        proposal = folder / f".tmp-{os.getpid()}-proposal.json"
-        write_json(proposal, manifest)
+    path = Path(folder) / NAME
+    if path.exists() or not create(path, json_bytes(manifest)):
+        compare_manifests(path, manifest, _written(path))
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """The manifest that another process wrote, or is writing."""
+    end = time.monotonic() + PATIENCE
+    while True:
         try:
-            os.link(proposal, path)  # fails, atomically, if another process was first
-        except FileExistsError:
-            pass
-        finally:
-            proposal.unlink()
-    compare_manifests(path, manifest, read_manifest(folder))
+            return read_manifest(path.parent)
+        except UserError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def compare_manifests(path: str | Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ class TSPM(Network):
 
 def wire(options: TSPMOptions, sizes: FeatureSizes, answers: int) -> TSPM:
     """The stages that `options` choose, for features of these sizes. Raises `UserError` for tokens out of reach."""
+    options.check(sizes.segments, tokens=None)  # of tokens more is asked below
     dim, heads, dropout = options.hidden, options.heads, options.dropout
     project = StandardizedLinear if options.standardize else nn.Linear
     selects = sizes.segments if options.temporal == "all" else options.top_k
