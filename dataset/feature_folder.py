@@ -14,10 +14,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
+from utils.progress import tqdm
 
 THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
 
@@ -140,7 +140,7 @@ class Folder:
                 if head != self.header or size != len(self.header) + self.nbytes:
                     self._compare(path)  # faulty, or whole and padded otherwise by another program
                     file.seek(-self.nbytes, os.SEEK_END)
-                if out is not None and file.readinto(out) != self.nbytes:
+                if out is not None and file.readinto(out.data) != self.nbytes:
                     raise UserError(f"{path}: became shorter while it was read")
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
