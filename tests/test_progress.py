@@ -74,6 +74,7 @@ def test_a_bar_that_is_disabled_is_silent_and_a_message_is_not(clock, capsys):
 
 def test_a_terminal_gets_the_bar(monkeypatch):
     ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)  # nothing written is a failure, not a wait
     termios.tcsetwinsize(theirs, (24, 80))
     with open(theirs, "w") as terminal, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", terminal)
