@@ -55,12 +55,13 @@ class TSPM(Network):
         token: Tensor | None = None,  # (V, T, M, Dt)
     ) -> Perception:
         """Answer B questions about V videos."""
+        with torch.autocast(text.device.type, enabled=False):  # in float32: rounded scores select other segments
+            v = self.frame(frame[video].to(text.dtype))  # (B, T, D)
+            segment_weights, selected = self.temporal(text[prompt], v)  # Eq. 1-2: (B, T), (B, K)
         a = self.audio(audio[video].to(text.dtype))  # (B, T, D)
-        v = self.frame(frame[video].to(text.dtype))  # (B, T, D)
         q = self.question(text[question])  # (B, D)
         a_ctx, v_ctx = self.context(a, v)  # (B, T, D)
 
-        segment_weights, selected = self.temporal(text[prompt], v)  # Eq. 1-2: (B, T), (B, K)
         a_sel = torch.take_along_dim(a, selected[..., None], dim=1)  # (B, K, D)
         v_sel = torch.take_along_dim(v, selected[..., None], dim=1)  # (B, K, D)
         v_spa, *tokens = self.spatial(a_sel, v_sel, token, video, selected)  # Eq. 3-5: (B, K, D)
