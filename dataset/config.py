@@ -15,8 +15,8 @@ class DataConfig:
     """The data set, by its name in dataset/__init__.py: format of the annotations, answers, columns of its table."""
     train: str = "data/music_avqa/annotations/train.json"
     """Annotation file of the training questions."""
-    val: str = "data/music_avqa/annotations/val.json"
-    """Annotation file of the validation questions, which choose the best epoch."""
+    val: str | None = "data/music_avqa/annotations/val.json"
+    """Annotation file of the validation questions, which choose the best epoch; null holds out a tenth of training."""
     test: str | dict[str, str] = "data/music_avqa/annotations/test.json"
     """Annotation file of the test questions, or several by name; only test.py opens them."""
     prompts: str = "dataset/TextPrompt.xlsx"
@@ -58,6 +58,8 @@ class DataConfig:
             raise UserError(f"data.tokens must be between 1 and 1000, is {self.tokens}")
 
     def files(self, split: str) -> dict[str, str]:
-        """The annotation files of "train", "val" or "test", by the name of the split that each one makes."""
+        """The annotation files of "train", "val" or "test", by the name of the split each makes; none for what is held out."""
         held = getattr(self, split)
+        if held is None:
+            return {}
         return held if isinstance(held, dict) else {split: held}

@@ -164,3 +164,17 @@ def test_shuffled_features_are_those_of_another_video_of_the_split(music, shuffl
             for a in r
         ]
         assert found[: len(plain.videos)] == found[len(plain.videos) :]  # a frame and its tokens stay together
+
+
+def test_without_validation_questions_a_tenth_of_the_training_videos_is_held_out(tmp_path):
+    path = make_data(tmp_path, videos=33)  # 30 of them are for training
+    whole = open_data(data_config(path), (), ["train"]).splits["train"].questions
+    data = open_data(data_config(path, val=None), (), ["train", "val"])
+    train, val = (data.splits[split].questions for split in ("train", "val"))
+    assert set(train["video_id"]).isdisjoint(val["video_id"])
+    assert val["video_id"].nunique() == 3
+    assert sorted([*train["question_id"], *val["question_id"]]) == sorted(whole["question_id"])
+    assert "val: 27 of 270 training questions, those about 3 of 30 recordings, are held out" in data.notes[-1]
+    again = open_data(data_config(path, val=None), (), ["val"])
+    assert list(again.splits) == ["val"]
+    assert list(again.splits["val"].questions["question_id"]) == list(val["question_id"])
