@@ -15,6 +15,7 @@ from utils.scoring.grounding import (
     true_segments,
     truth_of,
 )
+from utils.scoring.paper import TABLE1_COLUMNS
 
 
 def asked(count: int) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def asked(count: int) -> pd.DataFrame:
 def test_average_precision_and_recall_of_a_worked_example():
     true = np.array([[1, 0, 1, 0, 0]], dtype=bool)
     weights = np.array([[0.3, 0.4, 0.2, 0.1, 0.0]])  # ranks of the true ones: 2 and 3
-    table = selection_table(asked(1), true, {"model": weights}, {"model": np.array([[0, 1]])})
+    table = selection_table(asked(1), TABLE1_COLUMNS, true, {"model": weights}, {"model": np.array([[0, 1]])})
     assert table.loc["All", "AP model"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
     assert table.loc["All", "R@2 model"] == 50
     assert table.loc["All", "R@2 chance"] == pytest.approx(40)
@@ -39,7 +40,7 @@ def test_chance_is_what_random_rankings_reach():
     true[:, :3] = True
     shuffled = rng.random(true.shape)
     weights, selected = {"random": shuffled, "flat": np.ones(true.shape)}, {"random": shuffled.argsort(axis=1)[:, :4]}
-    row = selection_table(asked(20000), true, weights, selected).loc["All"]
+    row = selection_table(asked(20000), TABLE1_COLUMNS, true, weights, selected).loc["All"]
     assert row["AP chance"] == pytest.approx(100 * chance_precision(np.array([3]), 12)[0])
     for name in weights:  # equal weights rank as chance does, not by position
         assert row[f"AP {name}"] == pytest.approx(row["AP chance"], abs=0.6)
@@ -48,7 +49,9 @@ def test_chance_is_what_random_rankings_reach():
 
 def test_questions_that_every_ranking_answers_are_left_out():
     true = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 0]], dtype=bool)
-    table = selection_table(asked(3), true, {"model": np.array([[1.0, 0, 0]] * 3)}, {"model": np.zeros((3, 1), int)})
+    table = selection_table(
+        asked(3), TABLE1_COLUMNS, true, {"model": np.array([[1.0, 0, 0]] * 3)}, {"model": np.zeros((3, 1), int)}
+    )
     assert table.loc["All", "n"] == 1
     assert table.loc["All", "AP model"] == 100
 
@@ -94,7 +97,9 @@ def test_pointing_counts_the_peak_in_a_sounding_performer_s_box():
     on_left, on_right = np.array([0.9, 0.1, 0.0, 0.0]), np.array([0.1, 0.9, 0.0, 0.0])
 
     def score(selected, maps):
-        table = pointing_table(asked(1), scene(), np.array([selected]), {"model": [np.array(maps)]}, "crop")
+        table = pointing_table(
+            asked(1), TABLE1_COLUMNS, scene(), np.array([selected]), {"model": [np.array(maps)]}, "crop"
+        )
         return tuple(table.loc["All", ["model", "area"]])
 
     assert score([0], [on_left]) == (100, 50)
@@ -109,19 +114,23 @@ def test_equal_weights_point_at_small_tokens():
     """Merging leaves performers as small tokens: weights that say nothing peak there, so they are the chance."""
     source = np.array([[0, 1, 2, 2, 2]])  # the class token, a patch of its own on the left, and a large token
     heat = spread(np.ones((1, 3)), source)
-    row = pointing_table(asked(1), scene(), np.array([[0]]), {"chance": [heat]}, "crop").loc["All"]
+    row = pointing_table(asked(1), TABLE1_COLUMNS, scene(), np.array([[0]]), {"chance": [heat]}, "crop").loc["All"]
     assert row["chance"] == 100
     assert row["area"] == 50
 
 
 def test_what_no_question_allows_to_measure_is_empty():
     true = np.array([[0, 0, 0], [1, 1, 1]], dtype=bool)
-    assert selection_table(asked(2), true, {"model": np.ones((2, 3))}, {"model": np.zeros((2, 1), int)}).empty
+    assert selection_table(
+        asked(2), TABLE1_COLUMNS, true, {"model": np.ones((2, 3))}, {"model": np.zeros((2, 1), int)}
+    ).empty
     silent = {"v": {"frame": [100, 100], "performers": []}}
-    assert pointing_table(asked(1), silent, np.array([[0]]), {"model": [np.ones((1, 4))]}, "crop").empty
+    assert pointing_table(asked(1), TABLE1_COLUMNS, silent, np.array([[0]]), {"model": [np.ones((1, 4))]}, "crop").empty
 
 
 def test_more_true_segments_than_are_selected_have_a_ceiling():
     true = np.array([[1, 1, 1, 1, 0]], dtype=bool)
-    table = selection_table(asked(1), true, {"model": true.astype(float)}, {"model": np.array([[0, 1]])})
+    table = selection_table(
+        asked(1), TABLE1_COLUMNS, true, {"model": true.astype(float)}, {"model": np.array([[0, 1]])}
+    )
     assert table.loc["All", "R@2 best"] == table.loc["All", "R@2 model"] == 50
