@@ -18,6 +18,7 @@ from utils.files import read_json, write_json
 from utils.scoring.paper import TABLE1_COLUMNS
 
 WRITTEN = {"predictions.csv", "metrics.json", "confusion.png", "accuracy.png"}
+OF_A_MODEL = WRITTEN | {"errors_by_template.csv"}
 
 
 def called(main: Callable[[list[str]], None], *arguments, fails: bool = False) -> str:

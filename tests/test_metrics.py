@@ -1,5 +1,4 @@
 import json
-import math
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,6 @@ def predictions(rows, columns=("video_id", "modality", "type", "correct")):
     table = pd.DataFrame(rows, columns=list(columns))
     table["question_id"] = [str(i) for i in range(len(table))]
     return table.assign(answer="yes", prediction=np.where(table["correct"], "yes", "no"))
-
-
-def flat(video, correct, kind=("Audio", "Counting")):
-    """Predictions of one question type, given the video of each question and whether it is correct."""
-    return predictions([(v, *kind, bool(c)) for v, c in zip(video, correct, strict=True)])
 
 
 # --- accuracy ---
@@ -75,106 +69,6 @@ def test_the_real_test_split_has_the_counts_of_the_paper(shared):
 def test_what_cannot_be_scored(rows, said):
     with pytest.raises(UserError, match=said):
         metrics.accuracy_row(predictions(rows), TABLE1_COLUMNS)
-
-
-# --- intervals ---
-
-
-def test_interval_agrees_with_the_analytic_cluster_error():
-    """For many videos the percentile interval is accuracy +- 1.96 standard errors of a ratio of video sums."""
-    rng = np.random.default_rng(1)
-    video = rng.integers(2000, size=6000)
-    level = rng.beta(2, 1, size=2000)  # videos differ in difficulty
-    correct = rng.random(6000) < level[video]
-    low, high = metrics.bootstrap_interval(flat(video, correct), TABLE1_COLUMNS)["All"]
-
-    accuracy = correct.mean()
-    residual = np.bincount(video, correct - accuracy, minlength=2000)
-    error = 100 * math.sqrt((residual**2).sum()) / len(video)
-    assert (low, high) == pytest.approx((100 * accuracy - 1.96 * error, 100 * accuracy + 1.96 * error), abs=0.06)
-
-
-def test_videos_are_resampled_not_questions():
-    """Four copies of each question say no more than one: the interval must stay as wide when they share a video."""
-    correct = np.random.default_rng(0).random(400) < 0.7
-    once = metrics.bootstrap_interval(flat(range(400), correct), TABLE1_COLUMNS)["All"]
-    copied = metrics.bootstrap_interval(flat(np.repeat(range(400), 4), np.repeat(correct, 4)), TABLE1_COLUMNS)["All"]
-    apart = metrics.bootstrap_interval(flat(range(1600), np.repeat(correct, 4)), TABLE1_COLUMNS)["All"]
-    assert copied == pytest.approx(once)
-    assert np.diff(apart)[0] == pytest.approx(np.diff(once)[0] / 2, rel=0.06)
-
-
-def test_interval_is_given_for_every_column_and_repeats_with_the_seed():
-    correct = np.random.default_rng(0).random((60, 2)) < 0.7
-    kinds = enumerate(("Counting", "Location"))
-    rows = [(f"v{i // 3}", "Visual", kind, correct[i, k]) for k, kind in kinds for i in range(60)]
-    table = predictions(rows)
-    intervals = metrics.bootstrap_interval(table, TABLE1_COLUMNS, seed=3)
-    assert list(intervals) == list(metrics.accuracy_row(table, TABLE1_COLUMNS)) == ["V-Count", "V-Loc", "V", "All"]
-    assert (
-        intervals
-        == metrics.bootstrap_interval(table, TABLE1_COLUMNS, seed=3)
-        != metrics.bootstrap_interval(table, TABLE1_COLUMNS, seed=4)
-    )
-    assert all(
-        low <= metrics.accuracy_row(table, TABLE1_COLUMNS)[column] <= high for column, (low, high) in intervals.items()
-    )
-
-
-def test_a_column_that_one_video_holds_has_an_interval_without_width():
-    """Resamples without that video say nothing of the column, and are left out of it."""
-    rows = [("only", "Audio", "Counting", True), *[(f"v{i}", "Visual", "Counting", i % 2 == 0) for i in range(20)]]
-    intervals = metrics.bootstrap_interval(predictions(rows), TABLE1_COLUMNS, resamples=500)
-    assert intervals["A-Count"] == (100.0, 100.0)
-    assert np.diff(intervals["V-Count"])[0] > 20
-
-
-# --- comparison ---
-
-
-def test_compare_by_hand_in_any_order():
-    a = predictions([("v", "Audio", "Counting", c) for c in (True, False, False, True)])
-    b = a.assign(correct=[True, True, True, True])
-    b = pd.concat([b, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
-    a = pd.concat([a, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
-    table = metrics.compare(a, b.sample(frac=1, random_state=0), TABLE1_COLUMNS, resamples=200)
-    assert list(table.index) == ["A-Count", "A-Comp", "A", "All"]
-    assert table["n"].tolist() == [4, 4, 8, 8]
-    assert table["a"].tolist() == [50, 50, 50, 50]
-    assert table["b"].tolist() == [100, 50, 75, 75]
-    assert table["difference"].tolist() == [50, 0, 25, 25]
-    assert table["low"].tolist() == table["high"].tolist() == [50, 0, 25, 25]  # one video: nothing to resample
-
-
-def test_compare_covers_a_known_difference():
-    """b is 5 points better than a; a 95 % interval must hold 5 in about 95 of 100 fresh samples."""
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(200):
-        video = rng.integers(150, size=450)
-        base = rng.uniform(0.4, 0.8, size=150)[video]
-        shared = rng.random(450)  # the two models are right and wrong on much the same questions
-        a, b = (flat(video, shared < base + gain) for gain in (0.0, 0.05))
-        row = metrics.compare(a, b, TABLE1_COLUMNS, resamples=400).loc["All"]
-        held += row["low"] <= 5 <= row["high"]
-    assert 0.90 <= held / 200 <= 0.985
-
-
-def test_a_model_does_not_differ_from_itself_and_order_flips_the_sign():
-    rng = np.random.default_rng(0)
-    a, b = (flat(np.arange(90) // 3, rng.random(90) < p) for p in (0.5, 0.7))
-    assert (metrics.compare(a, a, TABLE1_COLUMNS)[["difference", "low", "high"]] == 0).all(axis=None)
-    there, back = metrics.compare(a, b, TABLE1_COLUMNS), metrics.compare(b, a, TABLE1_COLUMNS)
-    pd.testing.assert_series_equal(there["difference"], -back["difference"])
-    pd.testing.assert_series_equal(there["low"], -back["high"], check_names=False)
-
-
-def test_compare_refuses_other_questions_and_other_answers():
-    a = flat(range(10), [1] * 10)
-    with pytest.raises(UserError, match=r"3 are only in the first and 1 only in the second, e.g. question 0"):
-        metrics.compare(a, pd.concat([a[3:], a[:1].assign(question_id="99")]), TABLE1_COLUMNS)
-    with pytest.raises(UserError, match=r"answers of 1 questions differ.*question 4: 'yes' and 'two'"):
-        metrics.compare(a, a.assign(answer=["two" if i == 4 else "yes" for i in range(10)]), TABLE1_COLUMNS)
 
 
 # --- baselines ---

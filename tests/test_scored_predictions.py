@@ -72,16 +72,25 @@ def test_two_predictions_are_compared(tested, score, tmp_path):
         predicted = guesses(rows, 0.3 + 0.5 * seed, seed)
         file.write_text(public_lines(rows, predicted))
         accuracy.append(by_hand(rows, predicted)["All"])
-    printed = score("--predictions", files[0], "--compare", files[1], "--annotations", path)
-    n, a, b, difference, low, high = map(float, printed.splitlines()[-1].split()[1:])
+
+    def compared(*arguments) -> list[float]:
+        """The row "All": n, a, b, difference, low, high, p."""
+        printed = score("--predictions", *arguments, "--annotations", path)
+        (row,) = (line for line in printed.splitlines() if line.startswith("All "))
+        return [float(number) for number in row.split()[1:]]
+
+    n, a, b, difference, low, high, p = compared(files[0], "--compare", files[1])
     assert [n, a, b] == [18, *np.round(accuracy, 2)]
     assert difference == pytest.approx(accuracy[1] - accuracy[0], abs=0.01)
     assert low <= difference <= high
+    assert 0 < p <= 1
     ours = tested[0] / "test/predictions.csv"  # one of ours against one of the public format
-    printed = score("--predictions", ours, "--compare", files[1], "--annotations", path)
-    assert float(printed.splitlines()[-1].split()[3]) == np.round(accuracy[1], 2)
-    printed = score("--predictions", ours, "--compare", ours)
-    assert [float(number) for number in printed.splitlines()[-1].split()[4:]] == [0, 0, 0]
+    assert compared(ours, "--compare", files[1])[2] == np.round(accuracy[1], 2)
+    assert compared(ours, "--compare", ours)[3:] == [0, 0, 0, 1]
+    seeds = compared(*files, "--compare", files[1], ours)  # on either side the mean of the runs
+    our_accuracy = read_json(tested[0] / "test/metrics.json")["accuracy"]["All"]
+    assert seeds[1:3] == pytest.approx([np.mean(accuracy), (accuracy[1] + our_accuracy) / 2], abs=0.006)
+    assert seeds[3] == pytest.approx(seeds[2] - seeds[1], abs=0.011)
 
 
 def test_the_real_test_split_is_scored_without_features_and_weights(score, shared, tmp_path):

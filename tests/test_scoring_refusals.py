@@ -87,6 +87,7 @@ def test_testing_in_several_processes_is_refused(tested, score, monkeypatch):
         (["--run", "{data}/run", "--compare", "p.csv"], "--compare"),
         (["--run", "{data}/run", "--annotations", "test.json"], "--annotations"),
         (["--predictions", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["--predictions", "a.csv", "b.csv"], "several --predictions are the seeds of one model"),
         (["--predictions", "{data}/test.json"], "its first line is neither the header"),
         (["--predictions", "{data}/run/test/predictions.csv", "--model.top_k", "3"], "--model.top_k"),
         (["--predictions", "{data}/run/test/predictions.csv", "--compare", "gone.csv"], "gone.csv: no such file"),
