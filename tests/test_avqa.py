@@ -1,5 +1,7 @@
 """AVQA from annotations to Table 7: a choice among four, trained and tested as a user does it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dataset.answers import AnswerVocabulary
+from nets.network import Perception
 from tests.small_run import avqa_rows, losses, make_data
 from utils.checkpoint import load_checkpoint
 from utils.files import read_json, write_json
-from utils.scoring.evaluation import choose
+from utils.scoring.evaluation import answer, choose
 
 CLASSES = 9
 LOGITS = arrays(np.float32, (3, CLASSES), elements=st.floats(-50, 50, width=32), unique=True)
@@ -32,6 +35,28 @@ def test_without_choices_the_best_of_all_is_chosen(logits):
     assert choose(torch.from_numpy(logits), None).tolist() == [
         max(range(CLASSES), key=row.__getitem__) for row in logits
     ]
+
+
+class Fixed(torch.nn.Module):
+    """Answers with the logits that it is given."""
+
+    def forward(self, logits):
+        return Perception(logits, selected=torch.tensor([[0, 2]] * len(logits)), segment_weights=logits)
+
+
+def test_the_probability_of_an_answer_is_that_among_the_choices_offered():
+    logits = torch.tensor([[1.0, 3.0, 2.0, 0.0], [5.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 9.0]])
+    choices = torch.tensor([[0, 2, 3, -1], [1, 2, 3, -1], [-1, -1, -1, -1]])
+    for offered, wanted in ((None, logits.softmax(-1).amax(-1)), (choices, [0.66524, 1 / 3, np.nan])):
+        batches = [
+            SimpleNamespace(inputs={"logits": logits[rows]}, choices=None if offered is None else offered[rows])
+            for rows in (slice(0, 2), slice(2, 3))
+        ]
+        answers = answer(Fixed(), batches, "fp32", torch.device("cpu"), looks=False)
+        np.testing.assert_allclose(answers.probability, wanted, atol=1e-5)
+        assert answers.looked.keys() == {"selected"}  # small, and kept whatever is asked
+        assert answers.looked["selected"].shape == (3, 2)
+    assert answers.classes == [2, 1, -1]
 
 
 def test_an_unknown_choice_does_not_win_where_every_score_is_tiny():

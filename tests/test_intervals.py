@@ -163,6 +163,7 @@ def test_pairing_narrows_the_interval_of_a_difference():
     assert paired["high"] - paired["low"] < 0.6 * (apart["high"] - apart["low"])
 
 
+@pytest.mark.slow
 def test_p_is_rarely_small_where_nothing_differs_and_agrees_with_the_interval():
     """Two-sided at 5 %: about one in twenty of models that are equally good."""
     rng = np.random.default_rng(0)

@@ -10,6 +10,8 @@ from matplotlib.image import imread
 from tests.scoring_run import OF_A_MODEL, answers_of, by_hand
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.files import read_json, write_json
+from utils.scoring.metrics import judge
+from utils.scoring.report import errors_by_template
 
 
 def test_a_run_is_tested_on_its_test_split(tested):
@@ -51,7 +53,7 @@ def test_each_answer_tells_its_probability_and_the_segments_it_looked_at(tested)
         assert set(segments) <= set(range(6))
 
 
-def test_errors_are_counted_by_template(tested):
+def test_errors_of_a_run_are_counted_by_template(tested):
     folder, _ = tested
     predicted = pd.read_csv(folder / "test/predictions.csv", dtype=str)
     templates = {str(row["question_id"]): row["question_content"] for row in read_json(folder.parent / "test.json")}
@@ -67,6 +69,18 @@ def test_errors_are_counted_by_template(tested):
         assert row["accuracy"] == 50 * (2 - len(wrong))
         assert row["wrong_answer"] in ([""] if wrong.empty else list(wrong["prediction"]))
         assert set(row["videos"].split()) == set(wrong["video_id"])
+
+
+def test_the_worst_template_comes_first_with_its_most_frequent_wrong_answer_and_its_videos():
+    told = [("Where?", "vw", "aa", "ab"), ("Who?", "uvwxyzu", "aaaaaaa", "cbbbdbb"), ("Why?", "v", "a", "a")]
+    rows = [(t, *each) for t, *columns in told for each in zip(*columns, strict=True)]
+    table = pd.DataFrame(rows, columns=["template", "video_id", "answer", "prediction"])
+    errors = errors_by_template(judge(table, table["prediction"]))
+    assert errors.to_dict("split")["data"] == [
+        ["Who?", 7, 7, 0, "b", "v w x z u"],
+        ["Where?", 2, 1, 50, "b", "w"],
+        ["Why?", 1, 0, 100, "", ""],
+    ]
 
 
 def test_pictures_are_not_blank(tested):
