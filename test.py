@@ -162,8 +162,8 @@ def main(arguments: list[str] | None = None) -> None:
         table = compare(ours, others, dataset.columns)
         print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.4f}".format}))
         print(
-            "low to high: 95 % interval, p: two-sided, of each row alone; of other test videos, for these very runs: "
-            "how further seeds would differ is not in them"
+            "low to high: 95 % interval; p: two-sided, of that row alone\n"
+            "(what other test videos would change for these very runs; how further seeds differ is not in it)"
         )
         return
     out = Path(options.out or path.parent / f"{path.stem}_scored")
