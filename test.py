@@ -27,7 +27,7 @@ from dataset.loader import Loader
 from dataset.text_prompt import ANY, PromptTable
 from utils.errors import UserError, command
 from utils.progress import tqdm
-from utils.scoring.evaluation import Answers, answer, in_batches
+from utils.scoring.evaluation import Answers, answer
 from utils.scoring.grounding import Scores, pointing, selection, true_segments, truth_of
 from utils.scoring.intervals import compare
 from utils.scoring.metrics import accuracy_row, judge, most_frequent, random_choice
@@ -72,8 +72,8 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
         truths = {name: Measures(run, name) for name in data.splits} if config.data.truth else {}
         loader = Loader(data, run.runtime, config.data.residency, config.data.workers)
         for name, asked in data.splits.items():
-            orders = tqdm(in_batches(range(len(asked)), config.train.batch_size), desc=name, leave=False, delay=1)
-            batches = loader.batches(asked, orders)
+            batches = loader.by_video(asked, np.arange(len(asked)), config.train.batch_size)
+            batches = tqdm(batches, name, -(-len(asked) // config.train.batch_size), leave=False, delay=1)
             answers = answer(run.model, batches, config.train.precision, run.runtime.device, looks=bool(truths))
             print_baselines(asked.questions, config.data)
             report(

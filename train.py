@@ -54,7 +54,7 @@ from utils.numerics import autocast, seed
 from utils.progress import tqdm
 from utils.run_log import RunLog
 from utils.runtime import Runtime, start
-from utils.scoring.evaluation import in_batches, predict
+from utils.scoring.evaluation import predict
 from utils.scoring.metrics import accuracy_row, judge
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
@@ -212,8 +212,8 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
         rate, train_seconds = state.scheduler.get_last_lr()[0], time.perf_counter() - began
         state.scheduler.step()
 
-        asked = in_batches(loader.share(validation, np.arange(len(validation))), options.batch_size)
-        classes = predict(state.model, loader.batches(validation, asked), len(validation), options.precision, runtime)
+        batches = loader.by_video(validation, loader.share(validation, np.arange(len(validation))), options.batch_size)
+        classes = predict(state.model, batches, len(validation), options.precision, runtime)
         accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)), columns)
         at.epoch, at.step, at.totals = epoch + 1, 0, {}
         better = accuracy["All"] > at.best

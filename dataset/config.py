@@ -62,7 +62,7 @@ class DataConfig:
             raise UserError(f"data.tokens must be between 1 and 1000, is {self.tokens}")
 
     def files(self, split: str) -> dict[str, str]:
-        """The annotation files of "train", "val" or "test", by the name of the split each makes; none for what is held out."""
+        """The annotation files of "train", "val" or "test", by the split that each makes; none for what is held out."""
         held = getattr(self, split)
         if held is None:
             return {}

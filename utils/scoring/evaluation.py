@@ -1,7 +1,7 @@
 """Answers of a trained model to the questions of a split."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,19 +48,26 @@ def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision:
 
 
 def answer(model: nn.Module, batches: Iterable[Any], precision: str, device: torch.device, looks: bool) -> Answers:
-    """Answer the questions of all batches; keep the segments selected, and where `looks` all that was looked at."""
+    """Answer the questions of a split, in whatever order batches hold them.
+
+    The segments selected are kept, and where `looks` all that was looked at.
+    """
+    rows: list[int] = []
     classes: list[int] = []
     probability: list[float] = []
     looked = defaultdict(list)
     for batch, seen in perceive(model, batches, precision, device):
         logits = seen.logits.float()
+        rows += batch.rows.tolist()
         classes += choose(logits, batch.choices).tolist()
         among = logits if batch.choices is None else _offered(logits, batch.choices)
         probability += among.softmax(dim=-1).amax(dim=-1).tolist()
         for name, value in seen._asdict().items():
             if isinstance(value, Tensor) and (name == "selected" or (looks and name != "logits")):
                 looked[name].append((value.float() if value.is_floating_point() else value).cpu().numpy())
-    return Answers(classes, np.array(probability), {name: np.concatenate(parts) for name, parts in looked.items()})
+    order = np.argsort(rows)
+    arrays = {name: np.concatenate(parts)[order] for name, parts in looked.items()}
+    return Answers(np.array(classes)[order].tolist(), np.array(probability)[order], arrays)
 
 
 @torch.no_grad()
@@ -71,8 +78,3 @@ def perceive(model: nn.Module, batches: Iterable[Any], precision: str, device: t
         with autocast(device, precision):
             seen = model(**batch.inputs)
         yield batch, seen
-
-
-def in_batches(rows: Sequence[int] | np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The rows of a split, in batches; the last may be short."""
-    return np.split(np.asarray(rows), range(batch_size, len(rows), batch_size))
