@@ -118,7 +118,7 @@ def require_same_training(config: Config, stored: dict[str, Any], path: Path) ->
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return flat
@@ -155,7 +155,8 @@ def _add_options(parser: Parser, network: str) -> None:
         parser.add_class_arguments(options, room)
     parser.set_defaults({"model.network": network})
     for option, register in (("--data.dataset", DATASETS), ("--model.network", NETWORKS)):
-        parser._option_string_actions[option].help += f" [{', '.join(register)}]"
+        action = parser._option_string_actions[option]
+        action.help = f"{action.help} [{', '.join(register)}]"
 
 
 def _files_and_rest(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -39,7 +39,9 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
     if not isinstance(rows, list):
         raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
     read_row = DATASETS[dataset].read_row
-    questions, faults, unserved, seen = [], [], Counter(), {}
+    questions, faults = [], []
+    unserved: Counter[str] = Counter()
+    seen: dict[str, int] = {}  # the row of each question_id
     for number, row in enumerate(rows, start=1):
         try:
             if not isinstance(row, dict):

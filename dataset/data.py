@@ -60,9 +60,9 @@ def open_data(
     opened = dict.fromkeys([*splits, *(["train"] if held_out else [])])
     files = {name: path for split in opened for name, path in config.files(split).items()}
     for split, path in files.items():
-        tables[split], faults = annotations = read_annotations(path, config.dataset, prompts)
-        if faults:
-            notes.append(f"{split}: {describe(faults)}")
+        tables[split], malformed = annotations = read_annotations(path, config.dataset, prompts)
+        if malformed:
+            notes.append(f"{split}: {describe(malformed)}")
         if annotations.fallbacks:
             notes.append(f"{split}: {annotations.fallbacks} of {len(tables[split])} questions took the prompt of row *")
 
@@ -75,6 +75,7 @@ def open_data(
     if "train" in tables:
         tables["train"] = _known_answers(tables["train"], vocabulary, notes)
 
+    assert config.tokens is not None, "settled when the model's options were read"
     store = open_features(config.features, config.layout, kinds, config.segments, config.tokens)
     videos = sorted(set().union(*(table["video_id"] for table in tables.values())))
     faults = store.verify(videos)
@@ -94,7 +95,7 @@ def open_data(
 
     if config.shuffle:
         for table in tables.values():
-            store.shuffle(SHUFFLED[config.shuffle], table["video_id"].unique())
+            store.shuffle(SHUFFLED[config.shuffle], table["video_id"].unique().tolist())
         notes.append(f"data.shuffle {config.shuffle}: every video has that of another one of its split")
 
     everything = pd.concat(tables.values())

@@ -15,10 +15,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
+from utils.progress import tqdm
 
 THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
 
@@ -138,13 +138,13 @@ class Folder:
         for video, segment, array in zip(videos, segments.tolist(), out, strict=True):
             with self._opened(video) as file:
                 file.seek(segment * size - self.nbytes, os.SEEK_END)
-                if file.readinto(array) != size:
+                if file.readinto(array.data) != size:
                     raise UserError(f"{file.name}: became shorter while it was read")
 
     def _fill(self, video: str, out: np.ndarray | None) -> None:
         """Compare header and length of a video's file with the folder's, then read its data into `out`, if any."""
         with self._opened(video) as file:
-            if out is not None and file.readinto(out) != self.nbytes:
+            if out is not None and file.readinto(out.data) != self.nbytes:
                 raise UserError(f"{file.name}: became shorter while it was read")
 
     @contextlib.contextmanager

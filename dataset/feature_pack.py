@@ -17,12 +17,12 @@ from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset.feature_folder import THREADS, Folder, all_finite, describe_faults, find_faults
 from utils.errors import UserError
 from utils.files import array_sha256, atomic_path, header_bytes, npy_header, read_json, write_json, writing
 from utils.manifest import compare_manifests
+from utils.progress import tqdm
 
 AT_ONCE = 4 * THREADS  # videos held in memory while packing
 
@@ -160,7 +160,7 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
                 if fault:
                     faults[video] = fault
                 else:
-                    file.write(array)
+                    file.write(array.data)
                     packed[video], digests[video] = stamps[video], digest
                 bar.update(folder.nbytes)
         _refuse(folder, faults, skip_faulty)

@@ -8,7 +8,7 @@ Shapes and widths come from the manifests (public: from the first file that fits
 there. T: segments, M: tokens per frame as stored, Dq: width of a text row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ class FeatureStore:
     dtype that is stored. `manifests` maps each kind, text included, to its manifest; it is empty in the public layout.
     """
 
-    def __init__(self, folders: dict[str, Folder | Pack], text: "_Sentences | _PublicText | None", manifests: dict):
+    def __init__(self, folders: Mapping[str, Folder | Pack], text: "_Sentences | _PublicText | None", manifests: dict):
         self.folders, self.manifests = folders, manifests
         self.shapes = {kind: folder.shape for kind, folder in folders.items()}
         self.dtypes = {kind: folder.dtype for kind, folder in folders.items()}
@@ -51,6 +51,7 @@ class FeatureStore:
     @property
     def text_width(self) -> int:
         """Width Dq of a text row."""
+        assert self._text, "opened without text"
         return self._text.width
 
     @property
@@ -119,6 +120,7 @@ class FeatureStore:
 
         Raises `UserError` where a sentence or a question's file is missing or its row is not finite.
         """
+        assert self._text, "opened without text"
         text = self._text.read(ids, questions, prompts)
         if not np.isfinite(text.bank).all():
             raise UserError(f"{self._text.path}: text rows hold NaN or infinite values; encode the text again")
@@ -156,9 +158,11 @@ def open_features(
     folders = {
         kind: Folder(paths[kind], tuple(manifests[kind]["shape"]), np.dtype(manifests[kind]["dtype"])) for kind in kinds
     }
+    sentences = _Sentences(paths["text"], manifests["text"]) if text else None
     if layout == "packed":
-        folders = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
-    return FeatureStore(folders, _Sentences(paths["text"], manifests["text"]) if text else None, manifests)
+        packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
+        return FeatureStore(packs, sentences, manifests)
+    return FeatureStore(folders, sentences, manifests)
 
 
 def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -169,7 +173,7 @@ def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
     return {video: "\n".join(reasons) for video, reasons in merged.items()}
 
 
-def _existing(root: Path, kind: Kind, given: dict[str, int | None]) -> Path:
+def _existing(root: Path, kind: Kind, given: dict[str, int]) -> Path:
     path = root / kind.folder.format(**given)
     if not path.is_dir():
         others = sorted(other.name for other in root.glob(kind.folder.format(tokens="*[0-9]")) if other != path)
@@ -266,7 +270,8 @@ class _PublicText:
         self.folders, self.width = [questions, _public_folder(prompt, questions.shape)], questions.shape[1]
 
     def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
-        names, rows, index = [str(number) for number in ids], {}, []
+        names, index = [str(number) for number in ids], []
+        rows: dict[bytes, int] = {}
         for folder in self.folders:
             if faults := folder.check(names):
                 raise UserError(f"{folder.path}: {len(faults)} questions are faulty\n{describe_faults(faults)}")

@@ -31,7 +31,7 @@ ANSWERS = (
 
 def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of one row beside the question's text. Raises `UserError` naming the field that is wrong."""
-    held = row.get("type")
+    held: Any = row.get("type")
     try:
         kind = tuple(held if isinstance(held, list) else json.loads(held))
     except (TypeError, ValueError):

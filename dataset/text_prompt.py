@@ -68,7 +68,9 @@ class PromptTable:
             raise UserError(f"{source}, row {header_row}: no column {' or '.join(map(repr, missing))} among {header}")
         template_column, prompt_column = (columns.index(normalised(name)) for name in (TEMPLATE, PROMPT))
 
-        templates, first_row, faults = {}, {}, []
+        templates: dict[str, str] = {}
+        first_row: dict[str, int] = {}
+        faults: list[str] = []
         for row, cells in rows:
             template, prompt = cells[template_column], cells[prompt_column]
             if not template and not prompt:
@@ -150,7 +152,8 @@ def _key(template: str) -> str:
 
 def _slots(sentence: str) -> list[tuple[str, int]]:
     """The slots of a sentence in their order: (x, n) for `<Xn>` and for the n-th bare `<X>`."""
-    slots, bare = [], Counter()
+    slots: list[tuple[str, int]] = []
+    bare: Counter[str] = Counter()
     for match in _SLOT.finditer(sentence):
         name, number = match[1].lower(), match[2]
         bare[name] += not number

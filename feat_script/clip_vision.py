@@ -127,10 +127,11 @@ def encode_frames(model, images: Tensor, merging: dict[int, tuple[int, ...]]) ->
     n, m, _ = x.shape
 
     plain = (0,) * len(visual.transformer.resblocks)
-    branches = {(): (x, None, torch.arange(m, device=x.device).expand(n, m))}  # merged so far -> tokens, sizes, sources
+    Branch = tuple[Tensor, Tensor | None, Tensor]  # tokens, sizes, sources
+    branches: dict[tuple[int, ...], Branch] = {(): (x, None, torch.arange(m, device=x.device).expand(n, m))}
     for depth, block in enumerate(visual.transformer.resblocks):
         ways = {schedule[: depth + 1] for schedule in {plain, *merging.values()}}
-        grown = {}
+        grown: dict[tuple[int, ...], Branch] = {}
         for done, (x, size, source) in branches.items():
             attended, key = _attention(block.attn, block.ln_1(x), size)
             attended += x
@@ -140,8 +141,8 @@ def encode_frames(model, images: Tensor, merging: dict[int, tuple[int, ...]]) ->
 
     frame = visual.ln_post(branches[plain][0][:, 0]) @ visual.proj
     tokens = {wanted: visual.ln_post(branches[schedule][0]) for wanted, schedule in merging.items()}
-    source = {wanted: branches[schedule][2] for wanted, schedule in merging.items() if any(schedule)}
-    return Features(frame, tokens, source)
+    sources = {wanted: branches[schedule][2] for wanted, schedule in merging.items() if any(schedule)}
+    return Features(frame, tokens, sources)
 
 
 def _attention(attn, x: Tensor, size: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset.text_prompt import PromptTable, question_text
 from feat_script.clip_vision import count_tokens, encode_sentences, load_clip
@@ -23,6 +22,7 @@ from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import atomic_path, header_bytes, npy_header, read_json, write_json, writing
 from utils.manifest import claim_manifest
+from utils.progress import tqdm
 from utils.runtime import start
 
 FOLDER, FEATURES, SENTENCES = "text", "features.npy", "sentences.json"
@@ -49,7 +49,8 @@ def read_sentences(paths: list[str], table: PromptTable) -> tuple[dict[str, list
     Raises `UserError` for a file that is no list of questions, and for templates that the table does not serve.
     """
     sentences: dict[str, list[tuple[str, Any]]] = {}
-    faults, unserved = [], Counter()
+    faults: list[str] = []
+    unserved: Counter[str] = Counter()
     for path in paths:
         rows = read_json(path)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -118,7 +119,7 @@ def encode_new(model, new: list[str], folder: Path, held: list[str], width: int,
             rows = encode_sentences(model, block, truncate)
             if not np.isfinite(rows).all():
                 raise UserError("--clip: gives text features that are not finite")
-            file.write(rows)
+            file.write(rows.data)
             file.flush()
             os.fsync(file.fileno())
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):

@@ -171,7 +171,8 @@ class _Run:
     """Sound without a gap."""
 
     def __init__(self, start: float, rate: int):
-        self.start, self.end, self.rate, self.chunks = start, start, rate, []
+        self.start, self.end, self.rate = start, start, rate
+        self.chunks: list[np.ndarray] = []
 
     def append(self, chunk: np.ndarray) -> None:
         self.chunks.append(chunk)

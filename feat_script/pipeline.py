@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from feat_script.reading import Read, read_all
 from feat_script.status import is_current, read_status, write_status
@@ -27,6 +26,7 @@ from utils.errors import UserError
 from utils.files import array_sha256, holds_npy, save_npy, write_bytes, writing
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
+from utils.progress import tqdm
 from utils.runtime import Runtime
 
 SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".ogv", ".3gp", ".wmv"}
@@ -95,7 +95,9 @@ def extract(
     first = Path(out) / next(iter(manifests))
 
     share = dict(list(videos.items())[runtime.rank :: runtime.world])
-    todo, failures, notes = {}, [], Counter()
+    todo: dict[str, Path] = {}
+    failures: list[tuple[str, str, str]] = []
+    notes: Counter[str] = Counter()
     longest = max(0, os.pathconf(first, "PC_NAME_MAX")) or 255  # some disks do not say
     for name, status in _held(share, Path(out), manifests, quiet=not runtime.is_main):
         if status:
@@ -190,7 +192,7 @@ def _notes(status: dict[str, Any]) -> list[str]:
 def _report(folder: Path, parts: list) -> None:
     """Write `failures.csv`, or remove an old one, and say what was done."""
     failures = sorted(failure for failures, *_ in parts for failure in failures)
-    notes = sum((notes for _, notes, _, _ in parts), Counter())
+    notes: Counter[str] = sum((notes for _, notes, _, _ in parts), Counter())
     whole, videos = (sum(part[column] for part in parts) for column in (2, 3))
     extracted = videos - whole - len(failures)
     print(f"{folder}: {videos} videos, {whole} were whole, {extracted} extracted", file=sys.stderr)

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from feat_script.media import MediaError
 from feat_script.status import stamp
 from utils.errors import UserError
 from utils.files import sha256
+from utils.progress import tqdm
 
 AHEAD = 2  # videos that a process reads ahead
 
@@ -79,9 +79,11 @@ def _received(future: Future[Item]) -> Item:
 
 def _begin() -> None:
     """Set up a process that reads: one thread; Ctrl-C is the parent's business; without a parent it ends."""
+    parent = multiprocessing.parent_process()
+    assert parent, "not in the main process"
 
     def follow() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     torch.set_num_threads(1)

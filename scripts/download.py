@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from feat_script.clip_vision import clip
 from feat_script.vggish import URL as VGGISH
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import read_json, sha256, write_json, writing
+from utils.progress import tqdm
 
 TRIES = 5
 CHUNK = 1 << 20

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from tqdm import tqdm
 
 from dataset.bandstand.benchmark import PRESETS, make_scenes, write_annotations
 from dataset.bandstand.render import render
@@ -21,6 +20,7 @@ from utils.cli import Parser
 from utils.errors import command
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
+from utils.progress import tqdm
 
 
 @command

@@ -16,7 +16,7 @@ from dataset.bandstand.questions import TEMPLATES
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from dataset.text_prompt import PromptTable
 from tests.bandstand_scenes import performer, scene
-from utils.scoring.metrics import TABLE1_TYPES
+from utils.scoring.paper import TABLE1_COLUMNS
 
 BY_TEXT = {template.text: template for template in TEMPLATES}
 
@@ -195,7 +195,7 @@ def test_annotations_are_music_avqas(demo):
         rows[0]
     )
     assert len({row["question_id"] for row in rows}) == len(rows)
-    assert {tuple(json.loads(row["type"])) for row in rows} == set(TABLE1_TYPES.values())
+    assert {tuple(json.loads(row["type"])) for row in rows} == set(TABLE1_COLUMNS.types.values())
     for split in demo[0].values():
         assert {row["question_content"] for row in split} == set(BY_TEXT)
     videos = [{row["video_id"] for row in split} for split in demo[0].values()]

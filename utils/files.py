@@ -50,7 +50,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` atomically; a full or read-only disk is a `UserError` that names the file."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -162,7 +162,7 @@ def sha256(path: str | Path) -> str:
 
 def array_sha256(array: np.ndarray) -> str:
     """SHA-256 of an array's data, row by row, whatever header its file has."""
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def video_file(folder: str | Path, video: str, ending: str) -> Path:

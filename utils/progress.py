@@ -2,7 +2,7 @@
 
 import io
 import sys
-import time
+from time import monotonic
 
 import tqdm as library
 
@@ -13,7 +13,7 @@ class tqdm(library.tqdm):
     """The library's bar; where stderr is no terminal, a line every `EVERY` seconds."""
 
     def __init__(self, *args, **options):
-        self.in_log, self.said = not sys.stderr.isatty(), time.monotonic()
+        self.in_log, self.said = not sys.stderr.isatty(), monotonic()
         if self.in_log:  # the library's own strokes go nowhere
             options |= {"mininterval": EVERY, "maxinterval": EVERY, "file": io.StringIO()}
         super().__init__(*args, **options)
@@ -22,7 +22,7 @@ class tqdm(library.tqdm):
         """Show the bar as it stands."""
         if not self.in_log:
             return super().display(msg, pos)
-        if time.monotonic() - self.said >= EVERY:
+        if monotonic() - self.said >= EVERY:
             print(self, file=sys.stderr, flush=True)
-            self.said = time.monotonic()
+            self.said = monotonic()
         return True

@@ -20,6 +20,7 @@ def _extension_loads() -> bool:
     package = importlib.util.find_spec("torchvision")
     if package is None:
         return True  # not installed: the import that follows says so best
+    assert package.submodule_search_locations, "a package, not a module"
     folder = Path(package.submodule_search_locations[0])
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         if (path := folder / f"_C{suffix}").exists():

@@ -13,12 +13,13 @@ import numpy as np
 
 from dataset.bandstand.moments import segments_of
 from dataset.bandstand.questions import NUMBERS, TEMPLATES, Candidate, Template
-from dataset.bandstand.scene import FRAME, Scene, make_scene
+from dataset.bandstand.scene import FRAME, Performer, Scene, SeenPerformer, make_scene
 from utils.files import write_bytes, write_json
 
 BENCHMARK, ENCODERS = 0, 1  # streams of scenes: no scene that an encoder was trained on is in the benchmark
 SPLITS = {"train": range(0, 7), "val": range(7, 8), "test": range(8, 10)}  # last digit of the video's number
 
+UNSEEN = dict.fromkeys(("place", "box", "present"))  # of a performer off screen, in the truth
 
 MOST, MEAN = 9, 3  # questions of one template about one scene: at most, and on average where there are as many
 
@@ -56,7 +57,7 @@ def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator
             answers[answer] = [entries[i] for i in rng.permutation(len(entries))]
     waiting = sorted(pool.values(), key=lambda answers: min(map(len, answers.values())))
     asked: Counter[int] = Counter()
-    chosen = []
+    chosen: list[tuple[int, Candidate]] = []
     while waiting and len(chosen) < MEAN * len(scenes):
         for answers in list(waiting):
             turn = []
@@ -88,7 +89,7 @@ def write_annotations(scenes: Sequence[Scene], seed: int, folder: Path) -> dict[
     sizes = {}
     for split, digits in SPLITS.items():
         those = [scene for scene in scenes if int(scene.video_id) % 10 in digits]
-        picked = [[] for _ in those]
+        picked: list[list[tuple[Template, Candidate]]] = [[] for _ in those]
         for n, template in enumerate(TEMPLATES):
             rng = np.random.default_rng((seed, n, digits.start))
             for position, candidate in choose(those, template, rng):
@@ -117,20 +118,20 @@ def describe(scene: Scene) -> dict[str, Any]:
         "frame": [FRAME, FRAME],
         "outdoor": scene.outdoor,
         "voice_over": scene.voice_over,
-        "performers": [
-            {
-                "instrument": p.instrument,
-                "place": p.place,
-                "box": p.box,
-                "present": p.present,
-                "heard": p.heard,
-                "intervals": p.intervals,
-                "sounding_segments": sorted(p.sounds),
-                "loudness_db": p.loudness_db,
-                "notes_per_second": p.notes_per_second,
-            }
-            for p in scene.performers
-        ],
+        "performers": [_performer(p) for p in scene.performers],
+    }
+
+
+def _performer(p: Performer) -> dict[str, Any]:
+    seen = {"place": p.place, "box": p.box, "present": p.present} if isinstance(p, SeenPerformer) else UNSEEN
+    return {
+        "instrument": p.instrument,
+        **seen,
+        "heard": p.heard,
+        "intervals": p.intervals,
+        "sounding_segments": sorted(p.sounds),
+        "loudness_db": p.loudness_db,
+        "notes_per_second": p.notes_per_second,
     }
 
 
@@ -146,5 +147,5 @@ def _row(scene: Scene, question_id: int, template: Template, candidate: Candidat
     }
 
 
-def _index(scene: Scene, performer: Any) -> int:
+def _index(scene: Scene, performer: Performer) -> int:
     return next(i for i, p in enumerate(scene.performers) if p is performer)

@@ -32,10 +32,16 @@ class Look(NamedTuple):
     stands: bool = False  # on the floor: who rests keeps the hands behind it
 
 
-def _plucked(body: list[Painted], wood: Colour, length: float, width: float = 1.8) -> list[Painted]:
+def _strummed(body: list[Painted], wood: Colour, length: float, width: float = 1.8) -> Look:
     """Body at the origin with a neck of `length` to the left and a head at its end."""
     neck = (line(0, 0, -length, 0, width), wood)
-    return [neck, (box(-length, 0, 4, width + 1.6), wood), *body]
+    return Look(
+        [neck, (box(-length, 0, 4, width + 1.6), wood), *body],
+        rest=Pose(6, 80, -75),
+        play=Pose(9, 56, 20),
+        hands=((-22, 46), (10, 54)),
+        strokes=((3, 1), (1, 7)),
+    )
 
 
 def _figure_eight(size: float, wood: Colour) -> list[Painted]:
@@ -53,12 +59,6 @@ def _row(colours: list[Colour], step: float, half_width: float, heights: list[fl
     return [(box(left + i * step, 0, half_width, h), c) for i, (c, h) in enumerate(zip(colours, heights, strict=True))]
 
 
-STRUM = {
-    "rest": Pose(6, 80, -75),
-    "play": Pose(9, 56, 20),
-    "hands": ((-22, 46), (10, 54)),
-    "strokes": ((3, 1), (1, 7)),
-}
 LOOKS: dict[str, Look] = {
     "accordion": Look(
         [
@@ -73,7 +73,7 @@ LOOKS: dict[str, Look] = {
         strokes=((-4, 0), (4, 0)),
         breath=0.3,
     ),
-    "acoustic_guitar": Look(_plucked(_figure_eight(13, (226, 168, 84)), (120, 72, 36), 34), **STRUM),
+    "acoustic_guitar": _strummed(_figure_eight(13, (226, 168, 84)), (120, 72, 36), 34),
     "bagpipe": Look(
         [
             *[(line(4, -4, x, y, 1.6, 2.2), BLACK) for x, y in ((6, -40), (16, -38), (25, -31))],
@@ -89,13 +89,10 @@ LOOKS: dict[str, Look] = {
         strokes=((2, 5), (0, 3)),
         breath=0.12,
     ),
-    "banjo": Look(
-        _plucked(
-            [(oval(0, 0, 13, 13), STEEL), (oval(0, 0, 11, 11), WHITE), (box(5, 0, 1.2, 5), (120, 72, 36))],
-            (90, 50, 30),
-            38,
-        ),
-        **STRUM,
+    "banjo": _strummed(
+        [(oval(0, 0, 13, 13), STEEL), (oval(0, 0, 11, 11), WHITE), (box(5, 0, 1.2, 5), (120, 72, 36))],
+        (90, 50, 30),
+        38,
     ),
     "bassoon": Look(
         [
@@ -171,17 +168,14 @@ LOOKS: dict[str, Look] = {
         stick="both",
         stands=True,
     ),
-    "electric_bass": Look(
-        _plucked(
-            [
-                (oval(4, 0, 13, 9), (225, 25, 95)),
-                *[(line(0, s * 5, -12, s * 9, 4.0, 2.5), (225, 25, 95)) for s in (-1, 1)],
-                (box(4, 3, 8, 4), WHITE),
-            ],
-            BLACK,
-            42,
-        ),
-        **STRUM,
+    "electric_bass": _strummed(
+        [
+            (oval(4, 0, 13, 9), (225, 25, 95)),
+            *[(line(0, s * 5, -12, s * 9, 4.0, 2.5), (225, 25, 95)) for s in (-1, 1)],
+            (box(4, 3, 8, 4), WHITE),
+        ],
+        BLACK,
+        42,
     ),
     "erhu": Look(
         [
@@ -302,7 +296,7 @@ LOOKS: dict[str, Look] = {
         strokes=((0, 2), (0, 4)),
         breath=0.06,
     ),
-    "ukulele": Look(_plucked(_figure_eight(9, (40, 190, 200)), (245, 235, 200), 22), **STRUM),
+    "ukulele": _strummed(_figure_eight(9, (40, 190, 200)), (245, 235, 200), 22),
     "violin": Look(
         [
             (line(0, 0, 25, 0, 1.7), BLACK),
@@ -374,11 +368,12 @@ def draw(instrument: str, size: tuple[int, int], clothes: np.ndarray, swing: flo
         pose = look.play._replace(
             angle=look.play.angle + look.sway * swing, stretch=look.play.stretch * (1 + look.breath * swing)
         )
-    hands = ((-16.0, 64.0), (16.0, 64.0))
+    left, right = (-16.0, 64.0), (16.0, 64.0)
     if playing:
-        hands = tuple((h[0] + swing * s[0], h[1] + swing * s[1]) for h, s in zip(look.hands, look.strokes, strict=True))
+        moved = zip(look.hands, look.strokes, strict=True)
+        left, right = ((h[0] + swing * s[0], h[1] + swing * s[1]) for h, s in moved)
     arms: list[Painted] = []
-    for side, (x, y) in zip((-1, 1), hands, strict=True):
+    for side, (x, y) in zip((-1, 1), (left, right), strict=True):
         elbow = ((side * 12 + x) / 2 + side * 5, (36 + y) / 2 + 4)
         arms += [
             (line(lean / 2 + side * 11, 36, *elbow, 3.6), _darker(shirt)),
@@ -388,7 +383,7 @@ def draw(instrument: str, size: tuple[int, int], clothes: np.ndarray, swing: flo
         if look.stick == "both" and playing:
             arms.append((line(x, y, x - side * 9, y + 11, 1.0), WHITE))
     if look.stick == "bow":
-        x, y = hands[1]
+        x, y = right
         tip = (x - 34, y - 5) if playing else (x + 4, y + 30)
         arms.append((line(x, y, *tip, 1.2), WHITE))
     if look.stands and not playing:
@@ -401,4 +396,5 @@ def draw(instrument: str, size: tuple[int, int], clothes: np.ndarray, swing: flo
 
 
 def _darker(colour: Colour) -> Colour:
-    return tuple(int(0.82 * c) for c in colour)
+    red, green, blue = (int(0.82 * c) for c in colour)
+    return red, green, blue

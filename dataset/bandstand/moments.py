@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from dataset.bandstand.questions import (
     ORDINALS,
+    Kin,
     alone_at,
     entries,
     first_or_last,
@@ -17,7 +18,7 @@ from dataset.bandstand.questions import (
     outermost,
     players,
 )
-from dataset.bandstand.scene import Performer, Scene
+from dataset.bandstand.scene import Performer, Scene, SeenPerformer
 
 Segments = frozenset[int]
 ENTRY = 2  # segments for which an instrument is said to come in
@@ -33,9 +34,15 @@ def sounding(performers: Iterable[Performer]) -> Segments:
     return frozenset().union(*(p.sounds for p in performers))
 
 
-def in_view(performers: Iterable[Performer]) -> Segments:
+def in_view(performers: Iterable[SeenPerformer]) -> Segments:
     """Where at least one of them is in the picture."""
     return frozenset().union(*(p.in_view for p in performers))
+
+
+def _one(performer: Kin | None) -> Kin:
+    """Whom the prompt is about: its question is asked only where there is such a performer."""
+    assert performer is not None
+    return performer
 
 
 def _heard(scene: Scene, instrument: str) -> Segments:
@@ -46,7 +53,7 @@ def _shown(scene: Scene, instrument: str) -> Segments:
     return in_view(players(scene.seen, instrument))
 
 
-def _in_video(scene: Scene) -> list[Performer]:
+def _in_video(scene: Scene) -> list[SeenPerformer]:
     """Who is in the picture and heard."""
     return [p for p in scene.seen if p.heard]
 
@@ -59,7 +66,7 @@ def _several(scene: Scene, performers: Sequence[Performer]) -> Segments:
     return _where(scene, lambda s: sum(s in p.sounds for p in performers) > 1)
 
 
-def _several_kinds(scene: Scene, performers: Sequence[Performer], of: Callable[[Performer], Segments]) -> Segments:
+def _several_kinds(scene: Scene, performers: Sequence[Kin], of: Callable[[Kin], Segments]) -> Segments:
     return _where(scene, lambda s: len({p.instrument for p in performers if s in of(p)}) > 1)
 
 
@@ -70,7 +77,7 @@ def _some_but_not_all(performers: Sequence[Performer]) -> Segments:
 
 def _beside(scene: Scene, side: str, instrument: str) -> Segments:
     (performer,) = players(scene.seen, instrument)
-    return performer.in_view & neighbour(scene, performer, side).in_view
+    return performer.in_view & _one(neighbour(scene, performer, side)).in_view
 
 
 def _silent_in_video(scene: Scene) -> Segments:
@@ -78,11 +85,11 @@ def _silent_in_video(scene: Scene) -> Segments:
 
 
 def _by_loudness(scene: Scene, which: str) -> Segments:
-    return loudest_or_lowest(scene.heard, which).sounds
+    return _one(loudest_or_lowest(scene.heard, which)).sounds
 
 
 def _apart(scene: Scene, which: str, place: str) -> Segments:
-    one = alone_at(scene, place)
+    one = _one(alone_at(scene, place))
     others = sounding(p for p in scene.seen if p is not one)
     return one.sounds ^ others
 
@@ -92,16 +99,16 @@ def _together_with(scene: Scene, instrument: str) -> Segments:
 
 
 def _alone_with_neighbour(scene: Scene, side: str, which: str) -> Segments:
-    one = first_or_last(scene.heard, which)
-    return (one.sounds - sounding(p for p in scene.heard if p is not one)) & neighbour(scene, one, side).in_view
+    one = _one(first_or_last(scene.own, which))
+    return (one.sounds - sounding(p for p in scene.own if p is not one)) & _one(neighbour(scene, one, side)).in_view
 
 
 def _either_place(scene: Scene, one: str, other: str) -> Segments:
-    return alone_at(scene, one).sounds | alone_at(scene, other).sounds
+    return _one(alone_at(scene, one)).sounds | _one(alone_at(scene, other)).sounds
 
 
 def _both_places(scene: Scene, one: str, other: str) -> Segments:
-    return alone_at(scene, one).sounds & alone_at(scene, other).sounds
+    return _one(alone_at(scene, one)).sounds & _one(alone_at(scene, other)).sounds
 
 
 def _not_all_players(scene: Scene, instrument: str, which: str) -> Segments:
@@ -141,7 +148,7 @@ MOMENTS: dict[str, Callable[..., Segments]] = {
     "Where is the performance?": lambda s: frozenset(range(s.seconds)),
     "What is the instrument on the <LR> of <Object>?": _beside,
     "What kind of musical instrument is it?": lambda s: in_view(s.seen),
-    "What kind of instrument is the <LRer> instrument?": lambda s, side: outermost(s, side).in_view,
+    "What kind of instrument is the <LRer> instrument?": lambda s, side: _one(outermost(s, side)).in_view,
     "Is this sound from the instrument in the video?": lambda s: sounding(_in_video(s)),
     "Is the <Object> in the video always playing?": lambda s, x: _shown(s, x) - _heard(s, x),
     "Is there a voiceover?": lambda s: s.spoken,

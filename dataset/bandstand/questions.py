@@ -16,12 +16,14 @@ and visual questions, what the other modality shows of it. `benchmark.choose` ba
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from dataset.bandstand.scene import INSTRUMENTS, PLACES, Performer, Scene
+from dataset.bandstand.scene import INSTRUMENTS, PLACES, Performer, Scene, SeenPerformer
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 ORDINALS = ("first", "second", "third", "fourth")
+
+Kin = TypeVar("Kin", bound=Performer)  # of performers in the picture come performers in the picture
 
 
 class Candidate(NamedTuple):
@@ -30,7 +32,7 @@ class Candidate(NamedTuple):
     values: tuple[str, ...]  # of the slots, in their order
     answer: str
     cell: tuple  # within which answers are balanced
-    about: tuple[Performer, ...] | None = None  # whom in the picture the question is about; None: nobody certain
+    about: tuple[SeenPerformer, ...] | None = None  # whom in the picture the question is about; None: nobody certain
 
 
 Candidates = Iterator[Candidate]
@@ -67,23 +69,23 @@ def kinds(performers: Iterable[Performer]) -> list[str]:
     return sorted({p.instrument for p in performers})
 
 
-def players(performers: Iterable[Performer], instrument: str) -> tuple[Performer, ...]:
+def players(performers: Iterable[Kin], instrument: str) -> tuple[Kin, ...]:
     """Those who play this instrument."""
     return tuple(p for p in performers if p.instrument == instrument)
 
 
-def unmistakable(performers: Sequence[Performer]) -> list[Performer]:
+def unmistakable(performers: Sequence[Kin]) -> list[Kin]:
     """Those who are the only ones among them with their instrument."""
     return [p for p in performers if len(players(performers, p.instrument)) == 1]
 
 
-def alone_at(scene: Scene, place: str) -> Performer | None:
+def alone_at(scene: Scene, place: str) -> SeenPerformer | None:
     """The one performer at a place; None if there are none or several."""
     there = [p for p in scene.seen if p.place == place]
     return there[0] if len(there) == 1 else None
 
 
-def neighbour(scene: Scene, performer: Performer, side: str) -> Performer | None:
+def neighbour(scene: Scene, performer: SeenPerformer, side: str) -> SeenPerformer | None:
     """Who is next on the left or right of a performer, if that is one person whom it shares some segment with."""
     step = -1 if side == "left" else 1
     column = PLACES.index(performer.place) + step
@@ -95,7 +97,7 @@ def neighbour(scene: Scene, performer: Performer, side: str) -> Performer | None
     return None
 
 
-def outermost(scene: Scene, side: str) -> Performer | None:
+def outermost(scene: Scene, side: str) -> SeenPerformer | None:
     """The leftmost or rightmost performer, if there is one such and others, and some segment shows them all."""
     ranks = sorted(scene.seen, key=lambda p: PLACES.index(p.place), reverse=side == "rightest")
     if len(ranks) < 2 or ranks[0].place == ranks[1].place or not frozenset.intersection(*(p.in_view for p in ranks)):
@@ -103,12 +105,12 @@ def outermost(scene: Scene, side: str) -> Performer | None:
     return ranks[0]
 
 
-def entries(performers: Iterable[Performer]) -> list[Performer]:
+def entries(performers: Iterable[Kin]) -> list[Kin]:
     """Those who sound, in the order in which they come in."""
     return sorted((p for p in performers if p.sounds), key=lambda p: min(p.sounds))
 
 
-def first_or_last(performers: Iterable[Performer], which: str) -> Performer | None:
+def first_or_last(performers: Iterable[Kin], which: str) -> Kin | None:
     """Who sounds first (comes in before all others) or last; None if several do, or nobody but one sounds."""
     order = entries(performers)
     if len(order) < 2:
@@ -120,7 +122,7 @@ def first_or_last(performers: Iterable[Performer], which: str) -> Performer | No
     return last if latest else None
 
 
-def loudest_or_lowest(performers: Sequence[Performer], which: str) -> Performer | None:
+def loudest_or_lowest(performers: Sequence[Kin], which: str) -> Kin | None:
     """Who is the loudest or the softest of those who sound, if one is and no two have the same instrument."""
     order = sorted((p for p in performers if p.sounds), key=lambda p: p.loudness_db, reverse=which == "loudest")
     if len(order) < 2 or len(kinds(order)) < len(order) or order[0].loudness_db == order[1].loudness_db:
@@ -157,7 +159,7 @@ def _asked_about(scene: Scene) -> Iterator[tuple[str, str]]:
 def _compare(performers: Sequence[Performer], measure: Callable[[Performer], float]) -> Candidates:
     for p, q in itertools.permutations(unmistakable(performers), 2):
         if p.sounds and q.sounds and measure(p) != measure(q):
-            about = (p, q) if p.seen and q.seen else None
+            about = (p, q) if isinstance(p, SeenPerformer) and isinstance(q, SeenPerformer) else None
             yield Candidate((p.instrument, q.instrument), yes(measure(p) > measure(q)), (p.instrument,), about)
 
 
@@ -173,7 +175,7 @@ def _louder(scene: Scene) -> Candidates:
 
 @template("Is the <Object> playing longer than the <Object>?", "Audio", "Comparative")
 def _longer(scene: Scene) -> Candidates:
-    off_screen = [p for p in scene.heard if not p.seen]  # the picture would tell of the others
+    off_screen = [p for p in scene.heard if not isinstance(p, SeenPerformer)]  # the picture would tell of the others
     for candidate in _compare(off_screen, lambda p: len(p.sounds)):
         p, q = (players(off_screen, i)[0] for i in candidate.values)
         if abs(len(p.sounds) - len(q.sounds)) >= scene.seconds / 10:
@@ -234,7 +236,9 @@ def _surroundings(scene: Scene) -> Candidates:
     yield Candidate((), "outdoor" if scene.outdoor else "indoor", ())
 
 
-def _named_by_sight(scene: Scene, values: tuple[str, ...], who: Performer | None, *others: Performer) -> Candidates:
+def _named_by_sight(
+    scene: Scene, values: tuple[str, ...], who: SeenPerformer | None, *others: SeenPerformer
+) -> Candidates:
     """The question whose answer is who's instrument, unless the sound would tell it."""
     if who and who.instrument not in kinds(scene.heard):
         yield Candidate(values, who.instrument, values[:1], (who, *others))
@@ -264,13 +268,15 @@ def _outermost_kind(scene: Scene) -> Candidates:
 
 @template("Is this sound from the instrument in the video?", "Audio-Visual", "Existential")
 def _own_sound(scene: Scene) -> Candidates:
-    if scene.heard and (scene.own_sound or not any(p.seen for p in scene.heard)):
-        yield Candidate((), yes(scene.own_sound), (), scene.heard if scene.own_sound else None)
+    if scene.own:
+        yield Candidate((), "yes", (), scene.own)
+    elif scene.heard and not any(p.heard for p in scene.seen):
+        yield Candidate((), "no", ())
 
 
 @template("Is the <Object> in the video always playing?", "Audio-Visual", "Existential")
 def _always_playing(scene: Scene) -> Candidates:
-    for p in unmistakable(scene.seen) if scene.own_sound else ():
+    for p in unmistakable(scene.seen) if scene.own else ():
         if p.heard and (len(p.sounds) == scene.seconds or p.sounds < p.in_view):
             yield Candidate((p.instrument,), yes(len(p.sounds) == scene.seconds), (p.instrument,), (p,))
 
@@ -280,19 +286,19 @@ def _voiceover(scene: Scene) -> Candidates:
     yield Candidate((), yes(bool(scene.voice_over)), ())
 
 
-def _count(scene: Scene, counted: Sequence, about: Sequence[Performer]) -> Candidates:
-    if scene.own_sound and scene.heard:
+def _count(scene: Scene, counted: Sequence, about: Sequence[SeenPerformer]) -> Candidates:
+    if scene.own:
         yield Candidate((), NUMBERS[len(counted)], (), tuple(about))
 
 
 @template("How many instruments are sounding in the video?", "Audio-Visual", "Counting")
 def _number_sounding(scene: Scene) -> Candidates:
-    yield from _count(scene, scene.heard, scene.heard)
+    yield from _count(scene, scene.own, scene.own)
 
 
 @template("How many types of musical instruments sound in the video?", "Audio-Visual", "Counting")
 def _kinds_sounding(scene: Scene) -> Candidates:
-    yield from _count(scene, kinds(scene.heard), scene.heard)
+    yield from _count(scene, kinds(scene.own), scene.own)
 
 
 @template("How many instruments in the video did not sound from beginning to end?", "Audio-Visual", "Counting")
@@ -303,47 +309,46 @@ def _never_sounding(scene: Scene) -> Candidates:
 
 @template("How many sounding <Object> in the video？", "Audio-Visual", "Counting")
 def _number_of_kind_sounding(scene: Scene) -> Candidates:
-    for x in kinds(scene.seen) if scene.own_sound and scene.heard else ():
-        sounding = players(scene.heard, x)
+    for x in kinds(scene.seen) if scene.own else ():
+        sounding = players(scene.own, x)
         yield Candidate((x,), NUMBERS[len(sounding)], (), players(scene.seen, x))
 
 
 @template("Where is the <LL> instrument?", "Audio-Visual", "Location")
 def _place_by_loudness(scene: Scene) -> Candidates:
-    for which in ("loudest", "lowest") if scene.own_sound else ():
-        if p := loudest_or_lowest(scene.heard, which):
+    for which in ("loudest", "lowest"):
+        if p := loudest_or_lowest(scene.own, which):
             yield Candidate((which,), p.place, (which,), (p,))
 
 
 @template("Is the <FL> sound coming from the <LR> instrument?", "Audio-Visual", "Location")
 def _sound_from_place(scene: Scene) -> Candidates:
-    for which, place in itertools.product(("first", "last"), PLACES) if scene.own_sound else ():
-        sounding, there = first_or_last(scene.heard, which), alone_at(scene, place)
+    for which, place in itertools.product(("first", "last"), PLACES):
+        sounding, there = first_or_last(scene.own, which), alone_at(scene, place)
         if sounding and there:
             yield Candidate((which, place), yes(sounding is there), (which, place), (sounding,))
 
 
 @template("Which is the musical instrument that sounds at the same time as the <Object>?", "Audio-Visual", "Location")
 def _sounds_together_with(scene: Scene) -> Candidates:
-    for p in unmistakable(scene.heard) if scene.own_sound else ():
-        others = [q for q in scene.heard if q.instrument != p.instrument and q.sounds & p.sounds]
+    for p in unmistakable(scene.own):
+        others = [q for q in scene.own if q.instrument != p.instrument and q.sounds & p.sounds]
         if len(kinds(others)) == 1 and max(len(q.sounds & p.sounds) for q in others) >= 2:
             yield Candidate((p.instrument,), others[0].instrument, (), (p, *others))
 
 
 @template("What is the <LR> instrument of the <FL> sounding instrument?", "Audio-Visual", "Location")
 def _next_to_sounding(scene: Scene) -> Candidates:
-    for side, which in itertools.product(("left", "right"), ("first", "last")) if scene.own_sound else ():
-        sounding = first_or_last(scene.heard, which)
-        other = neighbour(scene, sounding, side) if sounding else None
-        if other:
+    for side, which in itertools.product(("left", "right"), ("first", "last")):
+        sounding = first_or_last(scene.own, which)
+        if sounding and (other := neighbour(scene, sounding, side)):
             yield Candidate((side, which), other.instrument, (side, which), (sounding, other))
 
 
 def _compare_places(scene: Scene, measure: Callable[[Performer], float], name_them: bool) -> Candidates:
-    for one, other in itertools.permutations(PLACES, 2) if scene.own_sound else ():
+    for one, other in itertools.permutations(PLACES, 2):
         p, q = alone_at(scene, one), alone_at(scene, other)
-        if p and q and {p, q} <= set(unmistakable(scene.heard)) and measure(p) != measure(q):
+        if p and q and {p, q} <= set(unmistakable(scene.own)) and measure(p) != measure(q):
             values = (p.instrument, one, q.instrument, other) if name_them else (one, other)
             yield Candidate(values, yes(measure(p) > measure(q)), (one, other), (p, q))
 
@@ -370,15 +375,15 @@ def _named_louder(scene: Scene) -> Candidates:
 
 @template("Where is the <FL> sounding instrument?", "Audio-Visual", "Temporal")
 def _place_by_order(scene: Scene) -> Candidates:
-    for which in ("first", "last") if scene.own_sound else ():
-        if p := first_or_last(scene.heard, which):
+    for which in ("first", "last"):
+        if p := first_or_last(scene.own, which):
             yield Candidate((which,), p.place, (which,), (p,))
 
 
 @template("Which <Object> makes the sound <FL>?", "Audio-Visual", "Temporal")
 def _which_of_them(scene: Scene) -> Candidates:
-    for x, which in itertools.product(kinds(scene.seen), ("first", "last")) if scene.own_sound else ():
-        order = entries(players(scene.heard, x))
+    for x, which in itertools.product(kinds(scene.seen), ("first", "last")):
+        order = entries(players(scene.own, x))
         begins, ends = {min(p.sounds) for p in order}, {max(p.sounds) for p in order}
         if len(order) > 1 and len(begins) == 1 and (which == "first" or len(ends) == 1):
             yield Candidate((x, which), "simultaneously", (which,), tuple(order))
@@ -388,7 +393,7 @@ def _which_of_them(scene: Scene) -> Candidates:
 
 @template("What is the <TH> instrument that comes in?", "Audio-Visual", "Temporal")
 def _comes_in(scene: Scene) -> Candidates:
-    order = entries(scene.heard) if scene.own_sound else []
+    order = entries(scene.own)
     begins = [min(p.sounds) for p in order]
     for ordinal, p in zip(ORDINALS, order if len(order) > 1 else (), strict=False):
         if begins.count(min(p.sounds)) == 1:
@@ -397,8 +402,8 @@ def _comes_in(scene: Scene) -> Candidates:
 
 @template("Which instrument makes sounds <BA> the <Object>?", "Audio-Visual", "Temporal")
 def _before_or_after(scene: Scene) -> Candidates:
-    for p in unmistakable(scene.heard) if scene.own_sound else ():
-        others = [q for q in scene.heard if q is not p]
+    for p in unmistakable(scene.own):
+        others = [q for q in scene.own if q is not p]
         earlier = [q for q in others if min(q.sounds) < min(p.sounds)]
         later = [q for q in others if min(q.sounds) > min(p.sounds)]
         for word, found in (("before", earlier), ("after", later)):

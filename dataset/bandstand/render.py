@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.bandstand.drawing import Colour, Painted, Sprite, box, line, oval
 from dataset.bandstand.looks import SWINGS, draw
-from dataset.bandstand.scene import FRAME, Interval, Performer, Scene
+from dataset.bandstand.scene import FRAME, Interval, Scene, SeenPerformer
 from dataset.bandstand.sounds import RATE, soundtrack
 from utils.files import atomic_path
 
@@ -26,7 +26,7 @@ def frames(scene: Scene, onsets: list[np.ndarray]) -> Iterator[np.ndarray]:
     stage = background(scene.outdoor, rng)
     cast = []
     for performer, times in zip(scene.performers, onsets, strict=True):
-        if performer.seen:
+        if isinstance(performer, SeenPerformer):
             x0, y0, x1, y1 = performer.box
             clothes = rng.integers(12, size=3)
             sprites = [draw(performer.instrument, (x1 - x0, y1 - y0), clothes, s) for s in (None, *SWINGS)]
@@ -67,7 +67,7 @@ def render(scene: Scene, path: str | Path) -> None:
         container.mux(audio.encode())
 
 
-def _swings(performer: Performer, seconds: int, onsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _swings(performer: SeenPerformer, seconds: int, onsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which sprite each frame shows: -1 for none, 0 for resting, else 1 + the phase, a new one with every note."""
     time = (np.arange(seconds * FPS) + 0.5) / FPS
     playing = _within(time, performer.intervals)

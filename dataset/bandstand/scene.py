@@ -25,30 +25,18 @@ JITTER = 0.2
 
 Interval = tuple[float, float]
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels; x1 and y1 are outside
+Plan = list[tuple[int, int]]  # in which whole seconds a performer plays, before the jitter
 
 
 @dataclass(frozen=True)
 class Performer:
-    """Somebody with an instrument. One who is not `heard` mimes, or never plays; off screen one is heard, not seen."""
+    """Somebody with an instrument. One who is not `heard` mimes, or never plays."""
 
     instrument: str
     heard: bool
     intervals: tuple[Interval, ...]  # in which it plays, ascending; empty: it rests from beginning to end
     loudness_db: float
     notes_per_second: int
-    present: Interval | None  # in which it is in the picture, all of `intervals` within; None off screen
-    place: str | None  # None off screen
-    box: Box | None  # None off screen
-
-    @property
-    def seen(self) -> bool:
-        """Whether it is ever in the picture."""
-        return self.present is not None
-
-    @cached_property
-    def in_view(self) -> frozenset[int]:
-        """The segments in which it is in the picture."""
-        return _segments([self.present] if self.present else [])
 
     @cached_property
     def plays(self) -> frozenset[int]:
@@ -59,6 +47,20 @@ class Performer:
     def sounds(self) -> frozenset[int]:
         """The segments in which it is heard."""
         return self.plays if self.heard else frozenset()
+
+
+@dataclass(frozen=True)
+class SeenPerformer(Performer):
+    """A performer in the picture; one who is not is heard from off screen."""
+
+    present: Interval  # in which it is in the picture, all of `intervals` within
+    place: str
+    box: Box
+
+    @cached_property
+    def in_view(self) -> frozenset[int]:
+        """The segments in which it is in the picture."""
+        return _segments([self.present])
 
 
 def _segments(intervals: Iterable[Interval]) -> frozenset[int]:
@@ -78,9 +80,9 @@ class Scene:
     seed: tuple[int, ...] = field(repr=False)  # of the details that no question asks about: clothes, melodies
 
     @cached_property
-    def seen(self) -> tuple[Performer, ...]:
+    def seen(self) -> tuple[SeenPerformer, ...]:
         """Who is in the picture."""
-        return tuple(p for p in self.performers if p.seen)
+        return tuple(p for p in self.performers if isinstance(p, SeenPerformer))
 
     @cached_property
     def heard(self) -> tuple[Performer, ...]:
@@ -88,9 +90,10 @@ class Scene:
         return tuple(p for p in self.performers if p.heard)
 
     @cached_property
-    def own_sound(self) -> bool:
-        """Whether all that is heard is played by somebody in the picture."""
-        return all(p.seen for p in self.heard)
+    def own(self) -> tuple[SeenPerformer, ...]:
+        """Who makes a sound, if all of them are in the picture; nobody if a sound comes from off screen."""
+        own = tuple(p for p in self.seen if p.heard)
+        return own if len(own) == len(self.heard) else ()
 
     @cached_property
     def spoken(self) -> frozenset[int]:
@@ -110,27 +113,27 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
     instruments = _band(rng)
     track = rng.choice(["own", "extra", "dubbed"], p=[0.55, 0.15, 0.30])
     absent = [i for i in INSTRUMENTS if i not in instruments]
-    unseen = {"own": 0, "extra": 1, "dubbed": rng.integers(1, 5)}[track]
+    unseen = {"own": 0, "extra": 1, "dubbed": int(rng.integers(1, 5))}[track]
     if track == "extra":
         plans = _arrange(rng, len(instruments) + 1, seconds)
         seen_plans, unseen_plans = plans[1:], plans[:1]
     else:
         seen_plans, unseen_plans = _arrange(rng, len(instruments), seconds), _arrange(rng, unseen, seconds)
 
-    size = len(instruments) + int(unseen)
+    size = len(instruments) + unseen
     loudness, rate = iter(_deal(rng, LOUDNESS_DB, size)), iter(_deal(rng, NOTES_PER_SECOND, size))
-    performers = []
+    performers: list[Performer] = []
     for instrument, (place, box), plan in zip(instruments, _spots(rng, len(instruments)), seen_plans, strict=True):
         alone = instruments.count(instrument) == 1  # by ear, two of a kind could not be told from one
         mimes = track == "dubbed" or (alone and rng.random() < 0.12)
         intervals, present = _timed(plan, times), _presence(rng, plan, times)
         heard = bool(plan) and not mimes
-        performers.append(Performer(instrument, heard, intervals, next(loudness), next(rate), present, place, box))
+        performers.append(SeenPerformer(instrument, heard, intervals, next(loudness), next(rate), present, place, box))
     for instrument, plan in zip(rng.choice(absent, unseen, replace=False), unseen_plans, strict=True):
         if plan:
             intervals = _timed(plan, times)
-            performers.append(Performer(str(instrument), True, intervals, next(loudness), next(rate), None, None, None))
-    voice_over = ()
+            performers.append(Performer(str(instrument), True, intervals, next(loudness), next(rate)))
+    voice_over: tuple[Interval, ...] = ()
     if rng.random() < 0.5:
         length = int(rng.integers(seconds // 4, seconds // 2 + 1))
         start = int(rng.integers(0, seconds - length + 1))
@@ -166,13 +169,13 @@ def _spots(rng: np.random.Generator, size: int) -> list[tuple[str, Box]]:
     return spots
 
 
-def _arrange(rng: np.random.Generator, size: int, seconds: int) -> list[list[tuple[int, int]]]:
+def _arrange(rng: np.random.Generator, size: int, seconds: int) -> list[Plan]:
     """Whole-second intervals for each of `size` performers; about one in six never plays, one at least does."""
     way = rng.choice(["together", "staggered", "turns", "free"], p=[0.25, 0.35, 0.15, 0.25])
     shortest = max(3, seconds // 6)
     latest = seconds - shortest
     if way == "together":
-        start = int(rng.choice([0, rng.integers(1, latest // 2)]))
+        start = int(rng.choice([0, int(rng.integers(1, latest // 2))]))
         plans = [[(start, _end(rng, start, seconds, shortest))] for _ in range(size)]
     elif way == "staggered":
         gap = max(2, latest // 6)
@@ -192,10 +195,10 @@ def _arrange(rng: np.random.Generator, size: int, seconds: int) -> list[list[tup
 
 def _end(rng: np.random.Generator, start: int, seconds: int, shortest: int) -> int:
     """Where an interval from `start` ends: half of them last until the end of the video."""
-    return int(rng.choice([seconds, rng.integers(start + shortest, seconds + 1)]))
+    return int(rng.choice([seconds, int(rng.integers(start + shortest, seconds + 1))]))
 
 
-def _free(rng: np.random.Generator, seconds: int, shortest: int) -> list[tuple[int, int]]:
+def _free(rng: np.random.Generator, seconds: int, shortest: int) -> Plan:
     """All the time (half of them), once, or twice with a pause between."""
     if rng.random() < 0.5:
         return [(0, seconds)]
@@ -213,11 +216,11 @@ def _deal(rng: np.random.Generator, values: tuple, size: int) -> list:
     return [values[i] for i in np.concatenate(rounds)[:size]]
 
 
-def _timed(plan: list[tuple[int, int]], times: np.ndarray) -> tuple[Interval, ...]:
+def _timed(plan: Plan, times: np.ndarray) -> tuple[Interval, ...]:
     return tuple((float(times[a]), float(times[b])) for a, b in plan)
 
 
-def _presence(rng: np.random.Generator, plan: list[tuple[int, int]], times: np.ndarray) -> Interval:
+def _presence(rng: np.random.Generator, plan: Plan, times: np.ndarray) -> Interval:
     """All of the video for most; some walk on before they play, some off afterwards."""
     first, last = 0, len(times) - 1
     if rng.random() < 0.2:

@@ -89,7 +89,7 @@ def play(performer: Performer, seconds: int, rng: np.random.Generator) -> tuple[
     sheet = {s: note(timbre, s, 0.94 * step, rng) for s in SCALE}
     track = np.zeros(seconds * RATE + 2 * RATE, np.float32)  # room for the last notes to ring
     active = np.zeros(seconds * RATE, np.float32)
-    onsets = []
+    onsets: list[float] = []
     for start, end in performer.intervals:
         times = np.arange(start, end - 0.5 * step, step)
         onsets.extend(times)
@@ -175,7 +175,9 @@ def _partials(timbre: Timbre, pitch: np.ndarray) -> np.ndarray:
 def _syllable(pitch: float, length: float, vowel: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     t = np.arange(round(length * RATE), dtype=np.float32) / RATE
     harmonics = np.arange(1, int(4000 / pitch))
-    weights = sum(w / (1 + ((harmonics * pitch - f) / 90) ** 2) for w, f in zip((1, 0.5, 0.25), vowel, strict=True))
+    weights = np.zeros(len(harmonics))
+    for weight, formant in zip((1, 0.5, 0.25), vowel, strict=True):
+        weights += weight / (1 + ((harmonics * pitch - formant) / 90) ** 2)
     phase = 2 * np.pi * pitch * (t + 0.1 * t * t)
     wave = (weights[:, None] * np.sin(harmonics[:, None] * phase)).sum(axis=0)  # no BLAS: the same on any threads
     wave *= np.sin(np.pi * np.minimum(1, t / length)) ** 0.7

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import trange
 
 import utils.torchvision_cpu  # noqa: F401 - before clip, which imports torchvision
 
@@ -24,6 +23,7 @@ from dataset.bandstand.scene import INSTRUMENTS
 from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import MEAN, STD
 from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
+from utils.progress import tqdm
 from utils.scoring.grounding import chance_precision
 
 CONTEXT, WORDS = 77, 49408
@@ -132,7 +132,7 @@ def train_clip(seed: int, patch: int, steps: int, scenes: int, prompts: PromptTa
     teacher = Teacher(patch, len(parts))
     update = optimiser(teacher, 2e-3, steps)
     seen = set(clip.tokenize(list(captions)).unique().tolist())
-    progress = trange(steps, desc="clip", unit="step", mininterval=5)
+    progress = tqdm(range(steps), desc="clip", unit="step")
     for _ in progress:
         batch = Batch([pool[i] for i in rng.choice(len(pool), 12, replace=False)], captions, taught.SIDE // patch, rng)
         frames, tokens = teacher.images(batch.pictures)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import trange
 
 from dataset.bandstand import lessons as taught
 from dataset.bandstand.benchmark import ENCODERS
 from dataset.bandstand.scene import INSTRUMENTS, LOUDNESS_DB, NOTES_PER_SECOND, make_scene
 from feat_script.vggish import VGGish, examples
 from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
+from utils.progress import tqdm
 
 OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
 REST = 128 - OWN * len(INSTRUMENTS)
@@ -68,7 +68,7 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
     data = hear_all(seed, range(scenes))
     listener = Listener()
     update = optimiser(listener, 1e-3, steps)
-    progress = trange(steps, desc="vggish", unit="step", mininterval=5)
+    progress = tqdm(range(steps), desc="vggish", unit="step")
     for _ in progress:
         rows = torch.randint(len(data["x"]), (128,))
         out, sounding = listener(data["x"][rows].float()), data["sounding"][rows]
