@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import starmap
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     memory. Where videos are shared, each is named once.
     """
 
-    inputs: dict[str, Tensor]  # as `nets.network.Network` takes them
+    inputs: dict[str, Any]  # as `nets.network.Network` takes them: tensors, or what is indexed as one
     answer: Tensor  # (B,) classes, -1 where no class is right
     choices: Tensor | None  # (B, 4) classes offered, or None for all
     rows: np.ndarray  # (B,) rows of the split
