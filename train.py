@@ -43,7 +43,7 @@ from dataset.loader import Loader, epoch_order
 from nets.layers import StandardizedLinear
 from nets.network import Network, build
 from nets.options import FeatureSizes
-from utils.checkpoint import load_run, load_weights, save_checkpoint
+from utils.checkpoint import load_latest, load_weights, save_checkpoint
 from utils.compiling import compiled
 from utils.cuda_graph import Recorded, recordable
 from utils.errors import Interrupted, UserError, command
@@ -54,7 +54,7 @@ from utils.numerics import autocast, seed
 from utils.progress import tqdm
 from utils.run_log import RunLog
 from utils.runtime import Runtime, start
-from utils.scoring.evaluation import in_batches, predict
+from utils.scoring.evaluation import predict
 from utils.scoring.metrics import accuracy_row, judge
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
@@ -86,7 +86,7 @@ class State:
         """Write a checkpoint."""
         parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         states = {name: part.state_dict() for name, part in parts.items()}
-        save_checkpoint(path, self.described | states | {"at": asdict(self.at)})
+        save_checkpoint(path, self.described | states | {"at": asdict(self.at)}, keep=path.name == "last.pt")
 
     def restore(self, last: dict[str, Any], path: Path) -> None:
         """Take over what `save` wrote."""
@@ -212,8 +212,8 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
         rate, train_seconds = state.scheduler.get_last_lr()[0], time.perf_counter() - began
         state.scheduler.step()
 
-        asked = in_batches(loader.share(validation, np.arange(len(validation))), options.batch_size)
-        classes = predict(state.model, loader.batches(validation, asked), len(validation), options.precision, runtime)
+        batches = loader.by_video(validation, loader.share(validation, np.arange(len(validation))), options.batch_size)
+        classes = predict(state.model, batches, len(validation), options.precision, runtime)
         accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)), columns)
         at.epoch, at.step, at.totals = epoch + 1, 0, {}
         better = accuracy["All"] > at.best
@@ -253,9 +253,9 @@ def last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | Non
     Raises `UserError` where it belongs to another configuration.
     """
     path = Path(config.out) / "last.pt"
-    if not path.exists():
+    last = load_latest(path)
+    if last is None:
         return None
-    last = load_run(path)
     if not resume and last["at"]["epoch"] < config.train.epochs:
         raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
     schema.require_same_training(config, last["config"], path)
@@ -269,6 +269,8 @@ def announce(config: schema.Config, notes: list[str], residency: str, state: Sta
         leftover.unlink()
     resolved = yaml.safe_dump(config.to_dict(), sort_keys=False)
     print(resolved)
+    if config.data.val == config.data.test:
+        notes = [*notes, "data.val is data.test: the best epoch is chosen on the questions that are reported"]
     print(*config.notes, *notes, sep="\n", end="\n" if config.notes or notes else "")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained

@@ -141,7 +141,8 @@ def _compose(parser: Parser, values: dict[str, Any], arguments: Sequence[str]) -
     for word in rest:
         if word.startswith("--"):
             _require_known(parser, word.partition("=")[0].removeprefix("--"), network)
-    namespace = parser.parse_args(rest, namespace=parser.parse_object(merged))
+    held = parser.parse_object(merged, _skip_required=True)  # what is required may stand in the command line
+    namespace = parser.parse_args(rest, namespace=held)
     built = parser.instantiate(namespace)
     config = Config(built.out, built.data, built.model, built.train)
     config.notes = notes

@@ -1,6 +1,7 @@
 """Options of the data."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dataset import DATASETS
@@ -15,8 +16,8 @@ class DataConfig:
     """The data set, by its name in dataset/__init__.py: format of the annotations, answers, columns of its table."""
     train: str = "data/music_avqa/annotations/train.json"
     """Annotation file of the training questions."""
-    val: str = "data/music_avqa/annotations/val.json"
-    """Annotation file of the validation questions, which choose the best epoch."""
+    val: str | None = "data/music_avqa/annotations/val.json"
+    """Annotation file of the validation questions, which choose the best epoch; null holds out a tenth of training."""
     test: str | dict[str, str] = "data/music_avqa/annotations/test.json"
     """Annotation file of the test questions, or several by name; only test.py opens them."""
     prompts: str = "dataset/TextPrompt.xlsx"
@@ -52,12 +53,17 @@ class DataConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} must be at least 1, is {getattr(self, name)}")
         DATASETS.require(self.dataset)
+        for name in self.files("test"):  # each gets a folder; of training, questions with unknown answers are left out
+            if name in ("", "..", "train") or Path(name).name != name:
+                raise UserError(f"data.test: {name!r} must be a folder's name, and another than 'train'")
         if self.window < 0:
             raise UserError(f"data.window must be 0 or more, is {self.window}")
         if self.tokens is not None and not 1 <= self.tokens <= 1000:
             raise UserError(f"data.tokens must be between 1 and 1000, is {self.tokens}")
 
     def files(self, split: str) -> dict[str, str]:
-        """The annotation files of "train", "val" or "test", by the name of the split that each one makes."""
+        """The annotation files of "train", "val" or "test", by the split that each makes; none for what is held out."""
         held = getattr(self, split)
+        if held is None:
+            return {}
         return held if isinstance(held, dict) else {split: held}

@@ -1,6 +1,6 @@
 """Everything a run reads: questions, prompts, answers and features, checked before the first step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,9 @@ def open_data(
     notes = []
     prompts = PromptTable.read(config.prompts, config.sheet)
     tables = {}
-    files = {name: path for split in splits for name, path in config.files(split).items()}
+    held_out = "val" in splits and config.val is None
+    opened = dict.fromkeys([*splits, *(["train"] if held_out else [])])
+    files = {name: path for split in opened for name, path in config.files(split).items()}
     for split, path in files.items():
         tables[split], malformed = annotations = read_annotations(path, config.dataset, prompts)
         if malformed:
@@ -64,6 +66,11 @@ def open_data(
         if annotations.fallbacks:
             notes.append(f"{split}: {annotations.fallbacks} of {len(tables[split])} questions took the prompt of row *")
 
+    if held_out:
+        recording = DATASETS[config.dataset].recording
+        tables["train"], tables["val"] = _hold_out(tables["train"], recording, notes)
+        files["val"] = config.train
+        tables = {split: table for split, table in tables.items() if split in splits}
     vocabulary = AnswerVocabulary(answers or DATASETS[config.dataset].vocabulary(tables))
     if "train" in tables:
         tables["train"] = _known_answers(tables["train"], vocabulary, notes)
@@ -107,6 +114,21 @@ def open_data(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
     return Data(made, vocabulary, store, videos, text.bank, prompts.digest, notes)
+
+
+def _hold_out(
+    train: pd.DataFrame, recording: Callable[[str], str], notes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Part training questions by recording, always the same ones: nine tenths to learn from, a tenth to validate on."""
+    of = train["video_id"].map(recording)
+    names = sorted(of.unique())
+    chosen = np.random.default_rng(0).permutation(names)[: max(1, len(names) // 10)]
+    validation = of.isin(chosen)
+    notes.append(
+        f"val: {validation.sum()} of {len(train)} training questions, those about {len(chosen)} of {len(names)} "
+        "recordings, are held out of training to choose the best epoch (data.val is null)"
+    )
+    return train[~validation].reset_index(drop=True), train[validation].reset_index(drop=True)
 
 
 def _known_answers(train: pd.DataFrame, vocabulary: AnswerVocabulary, notes: list[str]) -> pd.DataFrame:

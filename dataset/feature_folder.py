@@ -6,10 +6,11 @@ thousands of files are checked in seconds; nothing is ever unpickled.
 """
 
 import contextlib
+import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -131,8 +132,24 @@ class Folder:
             self._fill(video, array)
         return out
 
+    def read_segments(self, videos: list[str], segments: np.ndarray, out: np.ndarray) -> None:
+        """Read one segment of each of the videos (P,) into `out` (P, ...); raises `UserError` as `read`."""
+        size = self.nbytes // self.shape[0]  # of a segment
+        for video, segment, array in zip(videos, segments.tolist(), out, strict=True):
+            with self._opened(video) as file:
+                file.seek(segment * size - self.nbytes, os.SEEK_END)
+                if file.readinto(array.data) != size:
+                    raise UserError(f"{file.name}: became shorter while it was read")
+
     def _fill(self, video: str, out: np.ndarray | None) -> None:
         """Compare header and length of a video's file with the folder's, then read its data into `out`, if any."""
+        with self._opened(video) as file:
+            if out is not None and file.readinto(out.data) != self.nbytes:
+                raise UserError(f"{file.name}: became shorter while it was read")
+
+    @contextlib.contextmanager
+    def _opened(self, video: str) -> Iterator[io.FileIO]:
+        """A video's file, its header and length compared with the folder's, at its data."""
         path = video_file(self.path, video, ".npy")
         try:
             with open(path, "rb", buffering=0) as file:
@@ -140,8 +157,7 @@ class Folder:
                 if head != self.header or size != len(self.header) + self.nbytes:
                     self._compare(path)  # faulty, or whole and padded otherwise by another program
                     file.seek(-self.nbytes, os.SEEK_END)
-                if out is not None and file.readinto(out.data) != self.nbytes:
-                    raise UserError(f"{path}: became shorter while it was read")
+                yield file
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except OSError as error:

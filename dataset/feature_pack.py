@@ -111,6 +111,12 @@ class Pack:
         # the rows are known to exist, and mode "raise" would copy once more
         return np.take(self._array, rows, axis=0, out=out, mode="clip")
 
+    def read_segments(self, videos: list[str], segments: np.ndarray, out: np.ndarray) -> None:
+        """Read one segment of each of the videos (P,) into `out` (P, ...)."""
+        by_segment = self._array.reshape(-1, *self.shape[1:])
+        rows = np.array([self.rows[video] for video in videos]) * self.shape[0] + segments
+        np.take(by_segment, rows, axis=0, out=out, mode="clip")
+
 
 def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = False) -> dict[str, str]:
     """Pack every video of a folder, reading each file once; returns the faulty videos that were left out.

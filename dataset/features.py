@@ -77,6 +77,12 @@ class FeatureStore:
         """
         return self.folders[kind].read(self._given(kind, videos), out)
 
+    def read_segments(self, kind: str, videos: Sequence[str], segments: np.ndarray) -> np.ndarray:
+        """Return one segment (P,) of each of the videos (P,), of one kind: (P, ...) in the stored dtype."""
+        out = np.empty((len(videos), *self.shapes[kind][1:]), self.dtypes[kind])
+        self.folders[kind].read_segments(self._given(kind, videos), segments, out)
+        return out
+
     def prefetch(self, kind: str, videos: Sequence[str]) -> None:
         """Have the disk fetch what `read` will want of one kind, without waiting for it."""
         self.folders[kind].prefetch(self._given(kind, videos))

@@ -12,6 +12,7 @@ class Kind(NamedTuple):
     maker: str  # the command that extracts it
     public: str  # the folder in the layout of the published implementation
     status_in: str  # the folder with a status file per video, for all kinds that one command makes
+    by_segment: bool = False  # large, and read a segment at a time where a network asks for some of them
     same: tuple[str, ...] = ()  # fields of the manifest that must agree among the kinds that name them
 
     def shape(self, given: Mapping[str, int | None]) -> tuple[int | None, ...]:
@@ -23,7 +24,7 @@ SEEN = ("weights_sha256", "image_size", "fit", "hop_seconds")  # frames and toke
 IMPLIED = {"hop_seconds": 1.0}  # where a manifest does not say
 KINDS = {
     "audio": Kind(
-        "vggish", ("segments", None), "python -m feat_script.extract_audio", "vggish", "vggish", ("hop_seconds",)
+        "vggish", ("segments", None), "python -m feat_script.extract_audio", "vggish", "vggish", same=("hop_seconds",)
     ),
     "frame": Kind(
         "clip_frame",
@@ -31,7 +32,7 @@ KINDS = {
         "python -m feat_script.extract_visual",
         "clip_feats/frame_1fps_ViT-L14@336px",
         "clip_frame",
-        SEEN,
+        same=SEEN,
     ),
     "token": Kind(
         "clip_token_{tokens}",
@@ -39,11 +40,17 @@ KINDS = {
         "python -m feat_script.extract_visual --tokens {tokens}",
         "ToMe_feat/tome{tokens}",
         "clip_frame",
-        SEEN,
+        by_segment=True,
+        same=SEEN,
     ),
 }
 TEXT = Kind(
-    "text", (None,), "python -m feat_script.extract_text", "clip_feats/qst_ViT-L14@336px", "text", ("weights_sha256",)
+    folder="text",
+    sizes=(None,),
+    maker="python -m feat_script.extract_text",
+    public="clip_feats/qst_ViT-L14@336px",
+    status_in="text",
+    same=("weights_sha256",),
 )
 """The one kind that is no video's: a row per sentence."""
 PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"

@@ -4,15 +4,15 @@ On the device features are loaded once. From disk each batch's are read anew: pa
 the system's cache while there is memory, one for all processes of a machine. So where they fit the host's memory and
 not the GPU's, packed files are read from memory all the same.
 
-B questions in a batch, V videos that it draws from, N sentences.
+B questions in a batch, V videos that they are about, P places (a segment of a video each), N sentences.
 """
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import starmap
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from dataset.data import Data, Split
 from dataset.features import FeatureStore
+from dataset.kinds import KINDS
 from utils.ahead import ahead
 from utils.errors import UserError
 from utils.machine import available_memory
@@ -31,14 +32,27 @@ SPARE = 0.7  # of the free memory that features may take; the rest is the model'
 AT_ONCE = 64  # videos loaded at a time
 
 
+class Elsewhere:
+    """Features of some videos that stay on disk: `x[rows, segments]` reads those, (P, ...), onto the device."""
+
+    def __init__(self, store: FeatureStore, kind: str, videos: list[str], device: torch.device):
+        self.store, self.kind, self.videos, self.device = store, kind, videos, device
+
+    def __getitem__(self, where: tuple[Tensor, Tensor]) -> Tensor:
+        rows, segments = (at.cpu().numpy() for at in where)
+        read = self.store.read_segments(self.kind, [self.videos[row] for row in rows], segments)
+        return torch.from_numpy(read).to(self.device)
+
+
 class Batch(NamedTuple):
     """What the model reads, and what it should answer.
 
-    Features that were gathered for the batch have B rows, as many as it may need: a compiled step wants inputs of one
-    size. Rows that `video` does not name are left as they are found in memory.
+    In training each question has a video of its own, and features that were gathered have B rows, as many as it may
+    need: a compiled step wants inputs of one size. Rows that `video` does not name are left as they are found in
+    memory. Where videos are shared, each is named once.
     """
 
-    inputs: dict[str, Tensor]  # each kind that was opened (V, T, ...); text (N, Dq); video, question, prompt (B,)
+    inputs: dict[str, Any]  # as `nets.network.Network` takes them: tensors, or what is indexed as one
     answer: Tensor  # (B,) classes, -1 where no class is right
     choices: Tensor | None  # (B, 4) classes offered, or None for all
     rows: np.ndarray  # (B,) rows of the split
@@ -90,36 +104,64 @@ class Loader:
         return rows[np.sort(np.array_split(by_video, self.runtime.world)[self.runtime.rank])]
 
     def batches(self, split: Split, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """A batch for each array of rows of `split`, in order."""
-        make = partial(self._batch, split)
+        """A batch for each array of rows of `split`, in order; every question with a video of its own."""
         if self.residency == "device":
-            return (make(rows, split.video[rows], self.features) for rows in orders)
+            return (self._batch(split, rows, split.video[rows], np.arange(len(rows)), self.features) for rows in orders)
         wanted = ((rows, *np.unique(split.video[rows], return_inverse=True)) for rows in orders)
         gathered = ahead(self._gather, wanted, self.workers, self._prefetch)
-        return _overlapped(make, gathered, self.crossing) if self.crossing else starmap(make, gathered)
+        made = ((split, rows, of, np.arange(len(rows)), features) for rows, _, of, features in gathered)
+        return _overlapped(self._batch, made, self.crossing) if self.crossing else starmap(self._batch, made)
 
-    def _prefetch(self, wanted: tuple[np.ndarray, ...]) -> None:
+    def by_video(self, split: Split, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
+        """Batches of these rows for evaluation: questions about a video come together, and what depends on it once.
+
+        From disk, kinds that are large are read where the network looks: `Elsewhere`.
+        """
+        orders = in_batches(rows[np.argsort(split.video[rows], kind="stable")], batch_size)
+        wanted = ((rows, *np.unique(split.video[rows], return_inverse=True)) for rows in orders)
+        if self.residency == "device":
+            return (self._batch(split, rows, videos, of, self.features) for rows, videos, of in wanted)
+        some = [kind for kind in self.data.store.shapes if not KINDS[kind].by_segment]
+        gathered = ahead(partial(self._gather, kinds=some), wanted, self.workers, partial(self._prefetch, kinds=some))
+        made = ((split, rows, np.arange(len(videos)), of, features) for rows, videos, of, features in gathered)
+        return _overlapped(self._batch, made, self.crossing) if self.crossing else starmap(self._batch, made)
+
+    def _prefetch(self, wanted: tuple[np.ndarray, ...], kinds: Iterable[str] | None = None) -> None:
         _, videos, _ = wanted
-        for kind in self.data.store.shapes:
+        for kind in kinds or self.data.store.shapes:
             self.data.store.prefetch(kind, [self.data.videos[i] for i in videos])
 
-    def _gather(self, wanted: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray, dict[str, Tensor]]:
-        """Read the features of a batch's videos, each once; `video` is the row of each question's among them."""
-        rows, videos, video = wanted
+    def _gather(
+        self, wanted: tuple[np.ndarray, ...], kinds: Collection[str] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Tensor | Elsewhere]]:
+        """Read the features of a batch's videos, each once; those of other `kinds` are left where they are."""
+        rows, videos, of = wanted
         names = [self.data.videos[i] for i in videos]
-        gathered = {}
+        gathered: dict[str, Tensor | Elsewhere] = {}
         for kind in self.data.store.shapes:
-            gathered[kind] = _empty(self.data.store, kind, len(rows), pinned=self.device.type == "cuda")
-            self.data.store.read(kind, names, gathered[kind][: len(names)].numpy())
-        return rows, video, gathered
+            if kinds is None or kind in kinds:
+                gathered[kind] = held = _empty(self.data.store, kind, len(rows), pinned=self.device.type == "cuda")
+                self.data.store.read(kind, names, held[: len(names)].numpy())
+            else:
+                gathered[kind] = Elsewhere(self.data.store, kind, names, self.device)
+        return rows, videos, of, gathered
 
-    def _batch(self, split: Split, rows: np.ndarray, video: np.ndarray, features: dict[str, Tensor]) -> Batch:
-        numbers = np.stack([video, split.question[rows], split.prompt[rows], split.answer[rows]])
+    def _batch(
+        self,
+        split: Split,
+        rows: np.ndarray,
+        video: np.ndarray,
+        asked: np.ndarray,
+        features: Mapping[str, Tensor | Elsewhere],
+    ) -> Batch:
+        """A batch of features and indices: `video` (V,) rows of the features, `asked` (B,) rows of that."""
+        numbers = np.stack([asked, split.question[rows], split.prompt[rows], split.answer[rows]])
         if split.choices is not None:
             numbers = np.concatenate([numbers, split.choices[rows].T])
         indices, answer, choices = self._here(torch.from_numpy(numbers)).split([3, 1, len(numbers) - 4])  # one transfer
-        inputs = {kind: self._here(held) for kind, held in features.items()} | {"text": self.text}
-        inputs |= zip(("video", "question", "prompt"), indices, strict=True)
+        inputs = {kind: self._here(held) if isinstance(held, Tensor) else held for kind, held in features.items()}
+        inputs |= {"text": self.text, "video": self._here(torch.from_numpy(video))}
+        inputs |= zip(("asked", "question", "prompt"), indices, strict=True)
         return Batch(inputs, answer[0], choices.T if len(choices) else None, rows)
 
     def _here(self, x: Tensor) -> Tensor:
@@ -127,6 +169,11 @@ class Loader:
         if self.device.type == "cuda" and x.device.type == "cpu":
             x = x.pin_memory()  # nothing is done where it is pinned already
         return x.to(self.device, non_blocking=True)
+
+
+def in_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The rows of a split, in batches; the last may be short."""
+    return np.split(rows, range(batch_size, len(rows), batch_size))
 
 
 def _load(store: FeatureStore, kind: str, videos: list[str], device: torch.device, workers: int) -> Tensor:
@@ -165,7 +212,7 @@ def _overlapped(make: Callable[..., Batch], gathered: Iterable[tuple], crossing:
             batch = make(*parts)
         computing.wait_stream(crossing)
         for x in (*batch.inputs.values(), batch.answer, batch.choices):
-            if x is not None:
+            if isinstance(x, Tensor):
                 x.record_stream(computing)  # its memory was made for the other stream
         yield batch
         used.append(computing.record_event())

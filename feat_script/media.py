@@ -2,8 +2,8 @@
 
 Time 0 is where the container starts. Frame i is the one on the screen at i + 0.5 s, by timestamp: the last that
 began at or before that moment, so variable frame rates and late starts need no special care. Decoding is
-sequential: seeking to each second decodes more, since a web video's keyframes are seconds apart (measured in
-README.md). Only what a second needs is kept, and reading stops after the last of them.
+sequential: seeking to each second decodes more, since a web video's keyframes are seconds apart. Only what a second
+needs is kept, and reading stops after the last of them.
 Pictures whose pixels are not square, as on DVDs, are stretched to the shape that a player shows.
 """
 

@@ -1,6 +1,7 @@
 """Baselines: the question fused with the mean of projected features.
 
-B batch, V videos that the batch draws from, T segments, D hidden width, C answers, N sentences in the text bank.
+B questions of a batch, V videos that they are about, S' stored videos, T segments, D hidden width, C answers,
+N sentences in the text bank.
 """
 
 from dataclasses import dataclass, field
@@ -61,14 +62,15 @@ class Means(Network):
     def forward(
         self,
         text: Tensor,  # (N, Dq)
-        video: Tensor,  # (B,)
+        video: Tensor,  # (V,)
+        asked: Tensor,  # (B,)
         question: Tensor,  # (B,)
         prompt: Tensor,  # (B,)
-        **features: Tensor,  # (V, T, ...) by kind
+        **features: Tensor,  # (S', T, ...) by kind
     ) -> Perception:
         """Answer B questions about V videos."""
         streams = {
-            kind: project(features[kind][video].to(text.dtype).mean(dim=1))  # the mean commutes with the projection
+            kind: project(features[kind][video].to(text.dtype).mean(dim=1))[asked]  # the mean commutes with it
             for kind, project in self.projections.items()
         }
         return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)

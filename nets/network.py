@@ -1,7 +1,7 @@
 """What every network is: a module that answers questions and tells what it looked at; and the one builder.
 
-B batch, V videos that the batch draws from, T segments, K selected segments, M tokens of a frame as stored, S merged
-tokens, C answers, N sentences in the text bank.
+B questions of a batch, V videos that they are about, S' stored videos, T segments, K selected segments, M tokens of a
+frame as stored, S merged tokens, C answers, N sentences in the text bank.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,12 @@ class Perception(NamedTuple):
 
 
 class Network(nn.Module):
-    """Called as `network(text=, video=, question=, prompt=, **features)` -> `Perception`.
+    """Called as `network(text=, video=, asked=, question=, prompt=, **features)` -> `Perception`.
 
-    text (N, Dq) holds the features of all sentences, `question` and `prompt` (B,) rows of it; `video` (B,) rows of each
-    kind of features that its options name, such as audio (V, T, Da).
+    text (N, Dq) holds the features of all sentences, `question` and `prompt` (B,) rows of it. Each kind of features
+    that its options name, such as audio (S', T, Da), holds the videos that are at hand; `video` (V,) are the rows of
+    those that are asked about, and `asked` (B,) says about which of these each question is. In training every question
+    has a row of its own; in evaluation a video has one, so that what depends on it alone is computed once.
     """
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -76,6 +78,7 @@ def zero_inputs(sizes: FeatureSizes, questions: int, videos: int | None = None) 
     return inputs | {
         "text": torch.zeros(1, sizes.text),
         "video": rows % videos,
+        "asked": rows,
         "question": sentence,
         "prompt": sentence,
     }

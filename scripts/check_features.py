@@ -4,8 +4,7 @@
         --annotations data/music_avqa/annotations/*.json
 
 Headers and lengths are checked in seconds; `--deep` reads every number; `--videos` finds features of videos that have
-changed since. Exit status: 0 all whole, 1 faults, 2 a folder
-or manifest that contradicts the options.
+changed since. Exit status: 0 all whole, 1 faults, 2 a folder or manifest that contradicts the options.
 """
 
 import contextlib

@@ -56,7 +56,7 @@ def forward_gflop(model: nn.Module, sizes: FeatureSizes) -> float:
     """FLOPs, in 10^9, of a question's share of a forward pass; nothing is computed, and weights may be on "meta"."""
     given = {name: tensor.to("meta") for name, tensor in zero_inputs(sizes, BATCH, videos=1).items()}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval().to("meta")(**given)
+        copy.deepcopy(model).train().to("meta")(**given)  # in evaluation the shapes depend on what is selected
     return counter.get_total_flops() / BATCH / 1e9
 
 

@@ -162,7 +162,7 @@ def test_a_batch_holds_the_kinds_that_were_opened_whatever_they_are(music, resid
     )
     nobody = np.arange(0)  # of the last batch, which may be short, a process may have no part
     full, empty = Loader(data, Runtime(CPU), residency, workers=1).batches(data.splits["train"], [np.arange(3), nobody])
-    assert set(full.inputs) == set(empty.inputs) == {"motion", "text", "video", "question", "prompt"}
+    assert set(full.inputs) == set(empty.inputs) == {"motion", "text", "video", "asked", "question", "prompt"}
     assert len(empty.answer) == len(empty.inputs["video"]) == len(empty.rows) == 0
 
 

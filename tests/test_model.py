@@ -55,6 +55,7 @@ def inputs(batch: int = 5, sizes: FeatureSizes = SMALL, seed: int = 0) -> dict[s
     return features | {
         "text": torch.randn(2 * batch, sizes.text, generator=made),
         "video": torch.arange(batch),
+        "asked": torch.arange(batch),
         "question": torch.arange(batch),
         "prompt": torch.arange(batch) + batch,
     }
@@ -140,7 +141,8 @@ def test_selection_and_answers_do_not_depend_on_the_rest_of_the_batch():
     model, given = small().eval(), inputs()
     together = model(**given)
     for row in range(5):
-        alone = model(**given | {name: given[name][row : row + 1] for name in ("video", "question", "prompt")})
+        one = {name: given[name][row : row + 1] for name in ("video", "question", "prompt")}
+        alone = model(**given | one | {"asked": torch.arange(1)})
         torch.testing.assert_close(alone.logits[0], together.logits[row])
         assert torch.equal(alone.selected[0], together.selected[row])
 
@@ -148,9 +150,9 @@ def test_selection_and_answers_do_not_depend_on_the_rest_of_the_batch():
 def test_questions_about_one_video_share_its_features():
     model, given = small().eval(), inputs()
     rows = torch.tensor([3, 3, 1])
-    shared = model(**given | {"video": rows, "question": torch.arange(3), "prompt": torch.arange(3)})
+    shared = model(**given | {"video": rows} | dict.fromkeys(("asked", "question", "prompt"), torch.arange(3)))
     copied = {name: given[name][rows] for name in ("audio", "frame", "token")}
-    indices = {name: torch.arange(3) for name in ("video", "question", "prompt")}
+    indices = {name: torch.arange(3) for name in ("video", "asked", "question", "prompt")}
     torch.testing.assert_close(shared.logits, model(**given | copied | indices).logits)
 
 

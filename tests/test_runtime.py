@@ -19,13 +19,14 @@ from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 
+from dataset.loader import in_batches
 from tests.small_run import ROOT
 from utils.compiling import compiled
 from utils.errors import Interrupted, UserError, command
 from utils.interrupt import Interrupt
 from utils.numerics import autocast, seed
 from utils.runtime import Runtime, start
-from utils.scoring.evaluation import in_batches, predict
+from utils.scoring.evaluation import predict
 
 CPU = torch.device("cpu")
 

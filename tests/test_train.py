@@ -28,7 +28,7 @@ from utils.checkpoint import load_checkpoint
 from utils.losses import Losses
 from utils.numerics import seed
 from utils.runtime import Runtime
-from utils.scoring.evaluation import in_batches, predict
+from utils.scoring.evaluation import predict
 from utils.scoring.metrics import accuracy_row, judge
 from utils.scoring.paper import TABLE1_COLUMNS
 
@@ -81,7 +81,7 @@ def test_the_best_epoch_is_kept_and_it_is_not_the_last(data, plain):
     model = build(config.model, sizes, len(opened.vocabulary))
     model.load_state_dict(stored["model"])
     asked = opened.splits["val"]
-    rows = predict(model, loader.batches(asked, in_batches(range(len(asked)), 5)), len(asked), "fp32", CPU)
+    rows = predict(model, loader.by_video(asked, np.arange(len(asked)), 5), len(asked), "fp32", CPU)
     scored = accuracy_row(judge(asked.questions, opened.vocabulary.words(rows)), TABLE1_COLUMNS)
     assert scored == losses(plain)[best - 1][2]  # validation has no dropout, and depends on no batch
 

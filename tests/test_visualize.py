@@ -98,7 +98,12 @@ def test_an_example_is_what_the_model_answers_and_looks_at(home):
                 kind: torch.from_numpy(data.store.read(kind, [question["video_id"]]))
                 for kind in ("audio", "frame", "token")
             }
-            index = {"question": asked.question[[row]], "prompt": asked.prompt[[row]], "video": np.zeros(1, int)}
+            index = {
+                "question": asked.question[[row]],
+                "prompt": asked.prompt[[row]],
+                "video": np.zeros(1, int),
+                "asked": np.zeros(1, int),
+            }
             with torch.no_grad():
                 seen = model(**features, text=torch.from_numpy(data.text), **tensors(index))
             assert example.prediction == data.vocabulary.answers[int(seen.logits.argmax())]

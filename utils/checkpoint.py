@@ -1,6 +1,7 @@
 """Checkpoints: a file that is whole or absent, and an error in words where it does not fit."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,42 @@ import torch
 from torch import nn
 
 from utils.errors import UserError
-from utils.files import write_bytes
+from utils.files import atomic_path
 
 VERSION = 2  # of what train.py writes
 
 
-def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write `state` atomically. Raises `UserError` where the disk is full; the checkpoint before stays."""
-    buffer = io.BytesIO()
+def save_checkpoint(path: str | Path, state: dict[str, Any], keep: bool = False) -> None:
+    """Write `state` atomically, and so that a loss of power leaves it whole; `keep` the one before as `before(path)`.
+
+    Raises `UserError` where the disk is full; the checkpoint before stays.
+    """
+    path, buffer = Path(path), io.BytesIO()
     torch.save(state, buffer)
-    write_bytes(path, buffer.getbuffer())
+    with atomic_path(path) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, before(path))
+
+
+def before(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
+    return path.with_name(f"{path.stem}.before{path.suffix}")
+
+
+def load_latest(path: Path) -> dict[str, Any] | None:
+    """The checkpoint at `path`; where it is broken or missing, the one before, which is said. None if there is none."""
+    if not before(path).exists():
+        return load_run(path) if path.exists() else None
+    try:
+        load_checkpoint(path)
+    except UserError as broken:
+        print(f"{broken}; going on from {before(path)}")
+        return load_run(before(path))
+    return load_run(path)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

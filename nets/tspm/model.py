@@ -1,7 +1,8 @@
 """TSPM, the Temporal-Spatial Perception Model (Li, Du, Hu; ACM MM 2024): the chain of its stages, and their wiring.
 
-B batch, V videos that the batch draws from, T segments, K selected segments, M tokens of a frame as stored, S merged
-tokens, D hidden width, C answers, N sentences in the text bank; Df, Dt, Dq widths of frame, token and text features.
+B questions of a batch, V videos that they are about, S' stored videos, T segments, K selected segments, M tokens of a
+frame as stored, S merged tokens, D hidden width, C answers, N sentences in the text bank; Df, Dt, Dq widths of frame,
+token and text features.
 """
 
 import torch
@@ -46,32 +47,34 @@ class TSPM(Network):
 
     def forward(
         self,
-        audio: Tensor,  # (V, T, 128)
-        frame: Tensor,  # (V, T, Df)
+        audio: Tensor,  # (S', T, 128)
+        frame: Tensor,  # (S', T, Df)
         text: Tensor,  # (N, Dq) features of all sentences
-        video: Tensor,  # (B,) rows of audio, frame and token
+        video: Tensor,  # (V,) rows of audio, frame and token
+        asked: Tensor,  # (B,) row of video
         question: Tensor,  # (B,) row of text
         prompt: Tensor,  # (B,) row of text: the declarative prompt (TPC, Section 3.2)
-        token: Tensor | None = None,  # (V, T, M, Dt)
+        token: Tensor | None = None,  # (S', T, M, Dt)
     ) -> Perception:
         """Answer B questions about V videos."""
-        a = self.audio(audio[video].to(text.dtype))  # (B, T, D)
-        v = self.frame(frame[video].to(text.dtype))  # (B, T, D)
+        with torch.autocast(text.device.type, enabled=False):  # in float32: rounded scores select other segments
+            v = self.frame(frame[video].to(text.dtype))  # (V, T, D)
+            segment_weights, selected = self.temporal(text[prompt], v, asked)  # Eq. 1-2: (B, T), (B, K)
+        a = self.audio(audio[video].to(text.dtype))  # (V, T, D)
         q = self.question(text[question])  # (B, D)
-        a_ctx, v_ctx = self.context(a, v)  # (B, T, D)
+        a_ctx, v_ctx = self.context(a, v)  # (V, T, D)
 
-        segment_weights, selected = self.temporal(text[prompt], v)  # Eq. 1-2: (B, T), (B, K)
-        a_sel = torch.take_along_dim(a, selected[..., None], dim=1)  # (B, K, D)
-        v_sel = torch.take_along_dim(v, selected[..., None], dim=1)  # (B, K, D)
-        v_spa, *tokens = self.spatial(a_sel, v_sel, token, video, selected)  # Eq. 3-5: (B, K, D)
+        a_sel = a[asked[:, None], selected]  # (B, K, D)
+        v_sel = v[asked[:, None], selected]  # (B, K, D)
+        v_spa, *tokens = self.spatial(a_sel, v_sel, token, video[asked], selected)  # Eq. 3-5: (B, K, D)
         a_grd, v_grd = self.grounding(q, a_sel, v_spa)  # (B, D)
 
         streams = {
             "a_grd": a_grd,
-            "a_ctx": a_ctx.mean(dim=1),
+            "a_ctx": a_ctx.mean(dim=1)[asked],
             "a_sel": a_sel.mean(dim=1),
             "v_grd": v_grd,
-            "v_ctx": v_ctx.mean(dim=1),
+            "v_ctx": v_ctx.mean(dim=1)[asked],
             "v_sel": v_sel.mean(dim=1),
             "v_spa": v_spa.mean(dim=1),
         }

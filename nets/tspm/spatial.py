@@ -1,9 +1,9 @@
 """Stage 4: SPM, spatial perception (Section 3.3, Eq. 3-5), and what replaces it in Table 3.
 
-B batch, T segments, K selected segments, M tokens of a frame as stored, S merged tokens, Dt token width, D hidden
-width, V videos that the batch draws from.
+B questions, P distinct segments of videos, T segments, K selected segments, M tokens of a frame as stored, S merged
+tokens, Dt token width, D hidden width, S' stored videos.
 
-Each module maps the selected audio and frames (B, K, D), the videos' tokens (V, T, M, Dt), the batch's rows in them
+Each module maps the selected audio and frames (B, K, D), the videos' tokens (S', T, M, Dt), the batch's rows in them
 (B,) and the selected indices (B, K) to `v_spa` (B, K, D), the segments whose tokens were read (B, K), the audio's
 weights over these (B, K, S), and where each stored token ended (B, K, M).
 """
@@ -52,6 +52,8 @@ class MergingTokenBlock(TokenBlock):
 class SpatialPerception(nn.Module):
     """Tokens of the selected segments attend to each other and merge; then the segment's audio attends to them.
 
+    What is asked of one segment of a video by several questions is the same: evaluation computes it once.
+
     `project` maps a token to D; `merge_schedule` holds the tokens that each block merges away. `first_k` takes the
     tokens of segments 0..K-1 whatever was selected, as the published implementation does; the audio stays that of the
     selected segments.
@@ -73,15 +75,16 @@ class SpatialPerception(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Attend from the audio to the tokens of the selected segments."""
         segments = self.frames(index)  # (B, K)
-        x = token[video[:, None], segments].flatten(0, 1)  # Eq. 3, (B K, M, Dt)
-        x = self.token(x.to(self.token.weight.dtype))  # (B K, M, D)
+        pairs = torch.stack([video[:, None].expand_as(index), segments, index]).flatten(1)  # (3, B K)
+        one, of = (everyone if self.training else distinct)(pairs)  # (P,), (B K,)
+        x = token[pairs[0, one], pairs[1, one]]  # Eq. 3, (P, M, Dt)
+        x = self.token(x.to(self.token.weight.dtype))  # (P, M, D)
         size = torch.ones_like(x[..., 0])
         source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         for block in self.blocks:
-            x, size, source = block(x, size, source)  # Eq. 4, (B K, S, D)
-        attended, weights = self.audio_query(audio.flatten(0, 1), x)  # Eq. 5
-        by_segment = index.shape  # (B, K)
-        attended, weights, source = (part.unflatten(0, by_segment) for part in (attended, weights, source))
+            x, size, source = block(x, size, source)  # Eq. 4, (P, S, D)
+        attended, weights = self.audio_query(audio.flatten(0, 1)[one], x)  # Eq. 5
+        attended, weights, source = (part[of].unflatten(0, index.shape) for part in (attended, weights, source))
         return attended, segments, weights, source
 
 
@@ -95,6 +98,19 @@ class FramesOnly(nn.Module):
     ) -> tuple[Tensor, None, None, None]:
         """The selected frames as they are."""
         return frame, None, None, None
+
+
+def everyone(pairs: Tensor) -> tuple[slice, slice]:
+    """Every column (n, N) by itself."""
+    return slice(None), slice(None)
+
+
+def distinct(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each distinct column of (n, N) first stands (P,), and which of these every column is (N,)."""
+    columns, of = pairs.unique(dim=1, return_inverse=True)
+    places = torch.arange(pairs.shape[1], device=pairs.device)
+    first = places.new_full((columns.shape[1],), pairs.shape[1]).scatter_reduce(0, of, places, "amin")
+    return first, of
 
 
 def _selected(index: Tensor) -> Tensor:

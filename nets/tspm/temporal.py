@@ -1,9 +1,9 @@
 """Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2), and what replaces it in Tables 3 and 4.
 
-B batch, T segments, K selected segments, D hidden width, Dq width of the text features.
+B questions, V videos, T segments, K selected segments, D hidden width, Dq width of the text features.
 
-Each module maps prompt features (B, Dq) and projected frames (B, T, D) to segment weights (B, T) and the indices of
-the selected segments (B, K), ascending in time.
+Each module maps prompt features (B, Dq), projected frames (V, T, D) and the video of each question (B,) to segment
+weights (B, T) and the indices of the selected segments (B, K), ascending in time.
 """
 
 import torch
@@ -32,10 +32,10 @@ class TemporalPerception(nn.Module):
         nn.init.uniform_(self.key.weight, -bound, bound)
 
     @torch.no_grad()
-    def forward(self, prompt: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, prompt: Tensor, frame: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """Select segments by the attention of the prompt."""
         query = self.query(self.prompt(prompt))[:, None]  # (B, 1, D)
-        weights = attention_weights(query, self.key.weight, frame, self.heads).mean(dim=2)[:, 0]  # Eq. 1, (B, T)
+        weights = attention_weights(query, self.key.weight, frame[asked], self.heads).mean(dim=2)[:, 0]  # Eq. 1, (B, T)
         index = weights.topk(self.top_k, dim=-1).indices.sort(dim=-1).values  # Eq. 2, (B, K)
         return weights, index
 
@@ -48,7 +48,7 @@ class EvenSegments(nn.Module):
         middles = (torch.arange(top_k) * 2 + 1) * segments // (2 * top_k)
         self.register_buffer("index", middles, persistent=False)
 
-    def forward(self, prompt: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, prompt: Tensor, frame: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
         """The same segments for every question, all weights 1 / T."""
-        weights = frame.new_full(frame.shape[:2], 1 / frame.shape[1])
-        return weights, self.index.expand(len(frame), -1)
+        weights = frame.new_full((len(asked), frame.shape[1]), 1 / frame.shape[1])
+        return weights, self.index.expand(len(asked), -1)

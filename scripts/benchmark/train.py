@@ -74,7 +74,7 @@ def make_inputs(shapes: Shapes, plain: bool) -> dict[str, Tensor]:
     text = torch.randn(2 * shapes.batch, shapes.text, generator=made)
     if plain:
         return inputs | {"question": text[: shapes.batch], "prompt": text[shapes.batch :]}
-    return inputs | {"text": text, "video": row, "question": row, "prompt": row + shapes.batch}
+    return inputs | {"text": text, "video": row, "asked": row, "question": row, "prompt": row + shapes.batch}
 
 
 class Step:

@@ -1,6 +1,6 @@
 """Rows of a table over seeds, beside published rows: Markdown, CSV, and a picture of one column.
 
-A row is a dict column -> number (or text), as in `utils.metrics`.
+A row is a dict column -> number (or text), as in `utils.scoring.metrics`.
 """
 
 import csv

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -163,7 +164,7 @@ def _block(top: _Place, example: Example) -> None:
         row, column = divmod(number, columns)
         down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
         axes = top.axes(left + column * (wide + GAP), down, wide, tall)
-        _draw_frame(axes, frame, example.fit, most)
+        _draw_frame(axes, frame, example.fit, most, thin=0.6 + 0.5 * wide)
 
 
 def _time_line(top: _Place, left: float, example: Example) -> None:
@@ -191,8 +192,11 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
     lowest.set_xticks(range(0, segments + 1, step), [f"{second} s" for second in range(0, segments + 1, step)])
 
 
-def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float) -> None:
-    """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat."""
+def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float, thin: float) -> None:
+    """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat.
+
+    `thin` is the width of outlines, in points.
+    """
     width, height = frame.size
     image, whole = frame.image, (0, width, height, 0)
     if frame.heat is not None:
@@ -208,7 +212,6 @@ def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float) -> None:
         sides = (0, 0, left, height), (right, 0, width, height), (0, 0, width, top), (0, bottom, width, height)
         for x0, y0, x1, y1 in sides:  # two of them are empty, or all
             axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color="white", alpha=0.7, linewidth=0))
-    thin = 0.6 + 0.5 * axes.get_position().width * axes.figure.get_figwidth()  # points, by the inches of the frame
     for x0, y0, x1, y1 in frame.boxes:
         outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=GREEN, linewidth=thin)
         outline.set_path_effects([withStroke(linewidth=thin + 1, foreground="white")])
@@ -223,7 +226,7 @@ def _head(figure: Figure, examples: Sequence[Example], title: str) -> None:
     place = _Place(figure, 0)
     place.text(MARGIN, 0.14, title, fontsize=8, color=DARK)
     frames = [frame for example in examples for frame in example.frames]
-    keys = [Line2D([], [], color=BLUE, marker="v", linestyle="", label="selected")]
+    keys: list[Artist] = [Line2D([], [], color=BLUE, marker="v", linestyle="", label="selected")]
     if any(example.true is not None for example in examples):
         keys.append(Patch(color=GREEN, label="prompt is true"))
     if any(frame.boxes for frame in frames):
