@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, lint, types and tests, from nothing: bash scripts/test.sh [pytest options, such as -m "not slow"]. Rerunnable.
+# Environment, lint, types, tests, from nothing: bash scripts/test.sh [options of pytest, such as -m "not slow"].
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh requirements-dev.txt
