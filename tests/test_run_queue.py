@@ -131,7 +131,7 @@ def test_a_run_is_another_one_when_its_data_change(data, tmp_path, changed):
 def test_only_what_a_run_reads_decides(data, tmp_path):
     shutil.copytree(data.parent / "features", tmp_path / "features")
     shutil.rmtree(tmp_path / "features/vggish")
-    options = ("--model.network", "visual")
+    options = ("--model.network", "means", "--model.means_of", "[frame]")
     assert folder_of(data, *options, "--data.features", tmp_path / "features") == folder_of(data, *options)
     with pytest.raises(UserError, match=r"vggish: no such folder.*feat_script\.extract_audio"):
         folder_of(data, "--data.features", tmp_path / "features")

@@ -27,9 +27,10 @@ from nets.network import build
 from nets.options import FeatureSizes
 from scripts.profile_model import profile
 from scripts.reproduce.derived import choice_of_four, split_by_videos
+from scripts.reproduce.plan import Base, Baseline, Planned, Table, plan, print_plan
 from scripts.reproduce.queue import Run, find_workers, resolve, work
 from scripts.reproduce.seed_table import MOST_SEEDS, Row
-from scripts.reproduce.tables import Base, Baseline, Planned, Table, dataset_name, plan, print_plan, write_table
+from scripts.reproduce.tables import dataset_name, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
 from utils.files import write_bytes
