@@ -10,7 +10,7 @@ from matplotlib.image import imread
 
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from scripts.reproduce import queue as run_queue
-from scripts.reproduce.__main__ import TABLES
+from scripts.reproduce.__main__ import TABLES, main
 from scripts.reproduce.queue import resolve
 from tests.small_run import ROOT, make_data
 from tests.small_tables import pretend, reproduce_in
@@ -188,6 +188,19 @@ def test_rows_of_another_data_set_stand_without_the_paper_s(quick, tmp_path):
     table = pd.read_csv(results / "table1.csv", comment="#")
     assert set(table["source"]) == {"this project"}
     assert list(table["row"]) == list(TABLES["table1"].rows)
+
+
+@pytest.mark.parametrize("option", ["--runs", "--results"])
+def test_a_folder_that_cannot_be_written_is_a_line(quick, data, tmp_path, capfd, option):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as left:
+        main(
+            ["prior", "--config", str(data), "--seeds", "0", "--runs", str(tmp_path), option, str(tmp_path / "file/x")]
+        )
+    assert left.value.code == 2
+    said = capfd.readouterr().err.strip()
+    assert "file/x/tspm" in said
+    assert said.endswith("cannot be written (Not a directory)")
 
 
 # With real training

@@ -8,6 +8,7 @@ from scripts.reproduce import plan
 from tests.small_run import ROOT, make_data
 from tests.small_tables import pretend, reproduce_in
 from tests.synthetic import edit_json
+from utils.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def dry(tmp_path, capfd):
         before = files_in(tmp_path)
         reproduce_in(tmp_path, data, *options, "--dry-run", "--train.device", "cpu", expect=expect)
         assert files_in(tmp_path) == before
-        return capfd.readouterr().out
+        return "".join(capfd.readouterr())
 
     return ask
 
@@ -114,3 +115,45 @@ def test_the_time_left_is_known_once_a_run_is_done(data, tmp_path, capfd, monkey
     assert "question only: seed 0 done, seed 1 to do, seed 2 to do" in told
     assert "2 runs to do" in told
     assert "about 0:00:12 at the" in told  # three epochs of two seconds each
+
+
+def shared_videos(data):
+    """Put a question about a training video into the test."""
+    rows = [read_json(data.parent / f"{split}.json") for split in ("train", "test")]
+    write_json(data.parent / "test.json", [*rows[1], rows[0][0] | {"question_id": 9999}])
+
+
+def test_annotations_that_would_be_made_are_told_and_not_made(copied, dry):
+    shared_videos(copied)
+    told = dry(copied, "table2", expect=0)
+    folder = copied.parent.with_name("data_video_split")
+    assert f"first its annotations are made: {folder}" in told
+    assert "TSPM: seed 0 to do, seed 1 to do, seed 2 to do; 0." in told
+    assert f"--data.train {folder}/train.json" in told
+    assert "nothing is missing" in told
+    (copied.parent / "features/vggish/00000003.npy").unlink()
+    assert "1 of 20 videos lack whole features" in dry(copied, "table2")
+
+
+def test_a_folder_of_somebody_else_is_told_and_stays(copied, dry):
+    shared_videos(copied)
+    folder = copied.parent.with_name("data_video_split")
+    for name in ("train.json", "val.json", "notes.txt"):
+        write_json(folder / name, [])
+    told = dry(copied, "table2", expect=2)
+    assert f"error: {folder}: lacks test.json, and was not made here; complete it, or move it away" in told
+
+
+def test_what_is_of_other_code_is_told(data, tmp_path, capfd, monkeypatch):
+    pretend(monkeypatch)
+    results = reproduce_in(tmp_path, data, "prior", "--seeds", "0")
+    assert "Of other code" not in (results / "prior.md").read_text()
+    (code,) = (tmp_path / "runs").rglob("code.json")
+    edit_json(code, **{"nets.means": "another"})
+    reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--dry-run")
+    assert "question only: seed 0 done by other code" in capfd.readouterr().out
+    reproduce_in(tmp_path, data, "prior", "--seeds", "0")
+    note = "Of other code than today's, which differs in nets.means: question only, seed 0; --rerun trains it anew."
+    assert note in (results / "prior.md").read_text()
+    reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--rerun")
+    assert "Of other code" not in (results / "prior.md").read_text()

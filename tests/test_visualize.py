@@ -230,6 +230,7 @@ def test_the_command_writes_a_picture_and_says_of_what(home, tmp_path, capsys):
         ({"--run": "runs/absent"}, "absent/best.pt: no such file"),
         ({"--run": "runs/question"}, "the network means selects no segments; there is none to draw"),
         ({"--questions": "99999"}, "test.json: has no question 99999; there are 18, such as"),
+        ({"--questions=-xyz": "--questions=-1"}, "test.json: has no question -xyz, -1; there are 18"),
         ({"--videos": "absent"}, "absent: no such folder"),
         ({"--videos": "others"}, "holds no video '0000000"),
         ({"--data.features": "absent"}, "absent/vggish: no such folder"),

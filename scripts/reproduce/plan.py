@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from configs.schema import Config
+from dataset.config import DataConfig
 from scripts.reproduce.cost import lacking, training_flop, unmerged
 from scripts.reproduce.derived import Derived, own_questions
+from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from scripts.reproduce.seed_table import Row
 from utils.errors import UserError
@@ -64,6 +66,8 @@ class Base(NamedTuple):
     runs: Path  # folder of run folders
     results: Path  # folder of the files made
     videos: Path
+    contents: Contents  # of what the runs read
+    dry: bool  # whether nothing may be written
     values: dict[str, Any]  # what `{names}` in a row's options stand for
 
 
@@ -73,38 +77,61 @@ class Planned:
 
     table: Table
     config: Config
+    asked: DataConfig  # whose annotations name the questions and videos, also before others are made of them
+    due: Derived | None  # annotations that are still to be made
     arguments: dict[str, list[str]]
     configs: dict[str, Config]
     runs: dict[str, dict[int, Run]]
     reasons: dict[str, str]
 
+    def seeds(self, base: Base) -> list[int]:
+        """The seeds of each row."""
+        return base.seeds[: self.table.seeds]
 
-def plan(table: Table, base: Base, known: dict[str, Run]) -> Planned:
-    """Resolve every row and find its runs, those of other tables among them by digest (`known`, which is added to).
 
-    Writes the annotations that the table derives. Raises `UserError` for options that do not fit the table.
+def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
+    """Resolve every row and find its runs, those of other tables among them by folder (`known`, which is added to).
+
+    Makes the annotations that the table derives, unless `base.dry`, where nothing at all is written. Raises `UserError`
+    for options that do not fit the table.
     """
-    arguments = list(base.arguments)
-    config = resolve(arguments)
-    if derived := table.questions(config):
-        if all(Path(source).exists() for source in derived.sources):
-            derived.make()
-        arguments += derived.arguments
-    planned = Planned(table, resolve(arguments), {}, {}, {}, {})
+    config = resolve(base.arguments)
+    derived = table.questions(config)
+    due = None
+    if derived and (base.dry or derived.absent):
+        due = derived if derived.due() else None
+    elif derived:
+        derived.make()
+    arguments = [*base.arguments, *(derived.arguments if derived else ())]
+    final = resolve(arguments)
+    planned = Planned(table, final, config.data if due else final.data, due, {}, {}, {}, {})
     for name, own in table.rows.items():
         if callable(own):
             continue
         runs = planned.runs[name] = {}
         try:
             values = base.values | ({"unmerged": unmerged(config.data.features)} if "{unmerged}" in own else {})
-            planned.arguments[name] = row = [*arguments, *shlex.split(own.format(**values))]
+            planned.arguments[name] = row = [*arguments, *_words(own, values)]
             planned.configs[name] = resolve(row)
-            for seed in base.seeds[: table.seeds]:
-                found = find_run(f"{name}, seed {seed}", row, seed, base.runs)
-                runs[seed] = known.setdefault(found.digest, found)
+            if due and due.absent:
+                raise UserError(lacking(planned.configs[name], planned.asked))
+            for seed in () if due else planned.seeds(base):
+                found = find_run(f"{name}, seed {seed}", row, seed, base.runs, base.contents)
+                runs[seed] = known.setdefault(found.folder, found)
         except UserError as error:
             planned.reasons[name] = " ".join(str(error).split())
     return planned
+
+
+def _words(options: str, values: dict[str, Any]) -> list[str]:
+    """A row's options as words, with `values` for the names in braces that are known."""
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise UserError(f"options {options!r}: {error}") from error
+    for name, value in values.items():
+        words = [word.replace(f"{{{name}}}", str(value)) for word in words]
+    return words
 
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
@@ -113,6 +140,8 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     done_flop, done_seconds, todo_flop, todo = 0.0, 0.0, 0.0, 0
     for planned in plans:
         print(f"\n{planned.table.title}")
+        if planned.due:
+            print(f"  first its annotations are made: {planned.due.folder}")
         for name, own in planned.table.rows.items():
             if callable(own):
                 print(f"  {name}: no training")
@@ -126,9 +155,9 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
                     waits.append(planned.reasons[name])
                 states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
             else:
-                states = ", ".join(f"seed {seed} {_state(run)}" for seed, run in runs.items())
-            flop = training_flop(config) or 0.0
-            new = {(repr(config), seed): runs.get(seed) for seed in base.seeds[: planned.table.seeds]}
+                states = ", ".join(f"seed {seed} {_state(runs.get(seed))}" for seed in planned.seeds(base))
+            flop = training_flop(config, planned.asked) or 0.0
+            new = {(repr(config), seed): runs.get(seed) for seed in planned.seeds(base)}
             new = {key: run for key, run in new.items() if key not in seen}
             seen |= new.keys()
             for run in new.values():
@@ -154,17 +183,18 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     else:
         print("the time is known once the first has begun")
     problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
-    lacks = (lacking(config) for planned in plans for config in planned.configs.values())
-    problems += dict.fromkeys(reason for reason in lacks if reason and reason not in waits)
+    lacks = (lacking(config, planned.asked) for planned in plans for config in planned.configs.values())
+    problems += dict.fromkeys(reason for reason in lacks if reason and " ".join(reason.split()) not in waits)
     whole = not problems and not any(planned.reasons for planned in plans)
     print("\n" + "\n".join(["nothing is missing"] if whole else problems))
     return whole
 
 
-def _state(run: Run) -> str:
-    if run.done:
-        return "done"
-    return f"at epoch {len(run.epochs)} of {run.config.train.epochs}" if run.epochs else "to do"
+def _state(run: Run | None) -> str:
+    if run is None or not (run.done or run.epochs):
+        return "to do"
+    state = "done" if run.done else f"at epoch {len(run.epochs)} of {run.config.train.epochs}"
+    return f"{state} by other code" if run.other_code else state
 
 
 def _readable(flop: float) -> str:

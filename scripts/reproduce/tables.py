@@ -84,6 +84,11 @@ def _notes(planned: Planned, base: Base, failures: dict[Path, str]) -> list[str]
             f"{asked} test questions; drawing other test videos would move the total of one run by ± {reach:.2f} "
             "(95 %, bootstrap over videos)."
         )
+    notes += [
+        f"Of other code than today's, which differs in {run.other_code}: {run.label}; --rerun trains it anew."
+        for run in runs
+        if run.other_code
+    ]
     notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
     for by_seed in planned.runs.values():
         notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]
