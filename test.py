@@ -4,15 +4,19 @@
     python test.py --checkpoint FILE --data.features DIR      any option of the stored configuration may be overridden
     python test.py --predictions FILE                         our CSV; needs neither features nor weights
     python test.py --predictions FILE --annotations test.json the public format: indices, joined with the annotation
-    python test.py --predictions FILE --compare OTHER         what OTHER gains, with its 95 % interval over videos
+    python test.py --predictions A1 A2 --compare B1 B2        what the runs B gain over the runs A, a file for each seed
 
-Writes predictions.csv, metrics.json, confusion.png and accuracy.png; a folder each where data.test names several files.
+Writes predictions.csv, metrics.json, confusion.png and accuracy.png, of a model errors_by_template.csv and where there
+is truth grounding.csv; a folder each where data.test names several files.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -22,10 +26,11 @@ from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.loader import Loader
 from dataset.text_prompt import ANY, PromptTable
-from utils.errors import command
+from utils.errors import UserError, command
 from utils.scoring.evaluation import Answers, answer, in_batches
-from utils.scoring.grounding import pointing, selection, truth_of
-from utils.scoring.metrics import accuracy_row, compare, judge, most_frequent, random_choice
+from utils.scoring.grounding import Scores, pointing, selection, true_segments, truth_of
+from utils.scoring.intervals import compare
+from utils.scoring.metrics import accuracy_row, judge, most_frequent, random_choice
 from utils.scoring.predictions import read_predictions
 from utils.scoring.report import report
 
@@ -38,9 +43,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", help="run folder of train.py; its best.pt is tested")
     what.add_argument("--checkpoint", help="a checkpoint file")
-    what.add_argument("--predictions", help="a predictions file, ours or in the public format")
+    what.add_argument("--predictions", nargs="+", help="a predictions file, ours or in the public format")
     parser.add_argument("--annotations", help="annotation file, for predictions in the public format")
-    parser.add_argument("--compare", help="second predictions file")
+    parser.add_argument(
+        "--compare", nargs="+", help="predictions of another model; on either side a file for each seed"
+    )
     parser.add_argument("--dataset", choices=list(DATASETS), default="music_avqa", help="what --predictions answer")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
     parser.add_argument(
@@ -49,6 +56,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     options, overrides = parser.parse_known_args(arguments)
     if not options.predictions and (options.annotations or options.compare):
         parser.error("--annotations and --compare go with --predictions")
+    if options.predictions and len(options.predictions) > 1 and not options.compare:
+        parser.error("several --predictions are the seeds of one model, which go with --compare")
     if options.predictions and overrides:
         parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     return options, overrides
@@ -60,42 +69,55 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
         config, data = run.config, run.data
         print(*config.notes, *data.notes, sep="\n", end="\n" if config.notes or data.notes else "")
         dataset = DATASETS[config.data.dataset]
+        truths = {name: Measures(run, name) for name in data.splits} if config.data.truth else {}
         loader = Loader(data, run.runtime, config.data.residency, config.data.workers)
         for name, asked in data.splits.items():
             orders = tqdm(in_batches(range(len(asked)), config.train.batch_size), desc=name, leave=False, delay=1)
             batches = loader.batches(asked, orders)
-            looks = config.data.truth is not None
-            answers = answer(run.model, batches, config.train.precision, run.runtime.device, looks)
+            answers = answer(run.model, batches, config.train.precision, run.runtime.device, looks=bool(truths))
             print_baselines(asked.questions, config.data)
             report(
-                judge(asked.questions, data.vocabulary.words(answers.classes)),
+                told(judge(asked.questions, data.vocabulary.words(answers.classes)), answers),
                 path.parent.name,
                 dataset.columns,
                 out if len(data.splits) == 1 else out / name,
-                {} if config.data.truth else dataset.published,
+                {} if truths else dataset.published,
                 dataset.published_questions,
-                measure(run, name, answers) if config.data.truth else None,
+                partial(truths[name].of, answers.looked) if truths else dict,
             )
 
 
-def measure(run: StoredRun, split: str, answers: Answers) -> dict[str, pd.DataFrame]:
-    """When and where the model looked against the truth files; nothing where it has no selection."""
-    config, data, asked = run.config, run.data, run.data.splits[split]
-    columns = DATASETS[config.data.dataset].columns
-    truth = truth_of(config.data.truth, asked.questions)
-    tables = {}
+def told(predictions: pd.DataFrame, answers: Answers) -> pd.DataFrame:
+    """The predictions with what the model tells of each: the probability of its answer, the segments it selected."""
+    predictions = predictions.assign(probability=answers.probability.round(4))
     if "selected" in answers.looked:
-        frames = data.store.read("frame", data.videos)[asked.video]  # (Q, T, Df)
-        prompts = data.text[asked.prompt]  # (Q, Dq)
-        tables["segment selection"] = selection(asked.questions, columns, truth, answers.looked, frames, prompts)
-    if "token_weights" in answers.looked and not data.store.manifests:
-        print("no pointing game: the public layout does not tell which patches are in a token")
-    elif "token_weights" in answers.looked:
-        patches = data.store.read_source(data.videos)  # (V, T, 1 + P)
-        fit = data.store.manifests["token"]["fit"]
-        stored = (patches[video] for video in asked.video)
-        tables["pointing game"] = pointing(asked.questions, columns, truth, answers.looked, stored, fit)
-    return tables
+        predictions["selected"] = [" ".join(map(str, segments)) for segments in answers.looked["selected"]]
+    return predictions
+
+
+class Measures:
+    """When and where a model looked against the truth files, which are read and checked before it answers."""
+
+    def __init__(self, run: StoredRun, split: str):
+        self.run, self.asked = run, run.data.splits[split]
+        self.truth = truth_of(run.config.data.truth or "", self.asked.questions)
+        self.true = true_segments(self.asked.questions, self.truth, run.config.data.segments)
+
+    def of(self, looked: Mapping[str, np.ndarray]) -> dict[str, Scores]:
+        """The scores of each question, by measure; none where the model has no selection."""
+        data, asked = self.run.data, self.asked
+        measures = {}
+        if "selected" in looked:
+            frames = data.store.read("frame", data.videos)[asked.video]  # (Q, T, Df)
+            measures["segment selection"] = selection(self.true, looked, frames, data.text[asked.prompt])
+        if "token_weights" in looked and not data.store.manifests:
+            print("no pointing game: the public layout does not tell which patches are in a token")
+        elif "token_weights" in looked:
+            patches = data.store.read_source(data.videos)  # (V, T, 1 + P)
+            stored, fit = (patches[video] for video in asked.video), data.store.manifests["token"]["fit"]
+            videos = asked.questions["video_id"].tolist()
+            measures["pointing game"] = pointing(videos, self.truth, looked, stored, fit)
+        return measures
 
 
 def print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
@@ -103,10 +125,11 @@ def print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
     columns = DATASETS[config.dataset].columns
     if "choices" in questions:
         print(f"random choice among those offered: {random_choice(questions):.2f} %")
-    if not Path(config.train).exists():
-        print(f"most frequent answer: not known, {config.train} is not at hand")
+    try:
+        train = read_annotations(config.train, config.dataset, PromptTable.read(config.prompts, config.sheet)).questions
+    except UserError as error:  # the answers do not need it
+        print(f"most frequent answer: not known, {error}")
         return
-    train = read_annotations(config.train, config.dataset, PromptTable.read(config.prompts, config.sheet)).questions
     for name, by in (("most frequent answer", []), ("most frequent answer of each template", ["template"])):
         print(f"{name}: {accuracy_row(most_frequent(train, questions, by), columns)['All']:.2f} %")
 
@@ -116,7 +139,7 @@ def read_scored(path: str, annotations: str | None, dataset: str) -> pd.DataFram
     questions = answers = None
     if annotations:
         any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
-        questions = read_annotations(annotations, dataset, any_question).questions
+        questions = read_annotations(annotations, dataset, any_question).questions.drop(columns="template")
         answers = DATASETS[dataset].vocabulary({"test": questions})
     return read_predictions(path, questions, answers)
 
@@ -129,14 +152,22 @@ def main(arguments: list[str] | None = None) -> None:
         path = Path(options.checkpoint or Path(options.run) / "best.pt")
         test_run(path, options.split, overrides, Path(options.out or path.parent / options.split))
         return
-    dataset, path = DATASETS[options.dataset], Path(options.predictions)
-    scored = read_scored(options.predictions, options.annotations, options.dataset)
-    if options.compare:
-        other = read_scored(options.compare, options.annotations, options.dataset)
-        print(compare(scored, other, dataset.columns).round(2).to_string())
+    dataset, path = DATASETS[options.dataset], Path(options.predictions[0])
+    ours, others = (
+        [read_scored(file, options.annotations, options.dataset) for file in files or []]
+        for files in (options.predictions, options.compare)
+    )
+    if others:
+        print(f"a: the mean of {len(ours)} predictions files, b: of {len(others)}; % and, of b - a, percentage points")
+        table = compare(ours, others, dataset.columns)
+        print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.4f}".format}))
+        print(
+            "low to high: 95 % interval, p: two-sided, of each row alone; of other test videos, for these very runs: "
+            "how further seeds would differ is not in them"
+        )
         return
     out = Path(options.out or path.parent / f"{path.stem}_scored")
-    report(scored, path.stem, dataset.columns, out, dataset.published, dataset.published_questions)
+    report(ours[0], path.stem, dataset.columns, out, dataset.published, dataset.published_questions)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,10 @@ def require_same_contents(stored: dict[str, Any], now: dict[str, Any], config: C
 
 def require_same_features(stored: dict[str, Any], sizes: FeatureSizes, data: Data, config: DataConfig) -> None:
     """Raise `UserError` where the features are of other sizes or another encoder than those the model learned from."""
-    then = FeatureSizes(**stored["sizes"])
-    for name, size, trained in zip(sizes._fields, sizes, then, strict=True):
-        if size != trained:
+    both = (sizes, FeatureSizes(**stored["sizes"]))
+    now, then = ({"segments": s.segments, "text": (s.text,)} | s.shapes for s in both)
+    for name in now | then:
+        if (size := now.get(name)) != (trained := then.get(name)):
             raise UserError(f"{config.features}: {name} is {size}, but the run was trained with {trained}")
     for kind in sorted(stored["manifests"].keys() & data.store.manifests.keys()):
         where = f"{config.features} ({kind})"

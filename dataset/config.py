@@ -1,6 +1,7 @@
 """Options of the data."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dataset import DATASETS
@@ -52,6 +53,9 @@ class DataConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} must be at least 1, is {getattr(self, name)}")
         DATASETS.require(self.dataset)
+        for name in self.files("test"):  # each gets a folder; of training, questions with unknown answers are left out
+            if name in ("", "..", "train") or Path(name).name != name:
+                raise UserError(f"data.test: {name!r} must be a folder's name, and another than 'train'")
         if self.window < 0:
             raise UserError(f"data.window must be 0 or more, is {self.window}")
         if self.tokens is not None and not 1 <= self.tokens <= 1000:

@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataset import DATASETS
+from dataset.answers import most_frequent_answers
 from dataset.config import DataConfig
 from dataset.data import open_data
 from dataset.kinds import KINDS
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
+from dataset.music_avqa import MUSIC_AVQA
 from tests.small_run import avqa_rows, data_config, make_data
+from tests.synthetic import edit_json
 from utils.errors import UserError
 from utils.files import read_json, write_json
+
+FREQUENT = dataclasses.replace(MUSIC_AVQA, vocabulary=most_frequent_answers(3))
 
 
 @pytest.fixture
@@ -94,6 +100,65 @@ def test_a_stored_vocabulary_decides_and_unseen_choices_are_no_class(avqa):
 def test_nothing_to_learn_is_refused(avqa):
     with pytest.raises(UserError, match=r"no training question has an answer of the vocabulary \(1 answers\)"):
         open_data(avqa, KINDS, ["train"], answers=["moon"])
+
+
+def test_answers_that_are_rare_in_training_are_no_class_and_count_as_wrong(music, monkeypatch):
+    """An open vocabulary: the training split decides it, and a stored run brings it along."""
+    monkeypatch.setitem(DATASETS._entries, "frequent", f"{__name__}.FREQUENT")
+    music.dataset = "frequent"
+    for split, answers in (("train", ["b", "a", "rare", "c", "a", "b"]), ("test", ["new", "a", "rare"])):
+        path = getattr(music, split)
+        write_json(path, [row | {"anser": a} for row, a in zip(read_json(path), answers, strict=False)])
+    data = open_data(music, KINDS, ["train", "test"])
+    assert data.vocabulary.answers == ("a", "b", "c")
+    assert list(data.splits["train"].questions["answer"]) == ["b", "a", "c", "a", "b"]
+    assert data.splits["test"].answer.tolist() == [-1, 0, -1]
+    assert "test: 2 questions have an answer outside the vocabulary, such as 'new': wrong" in data.notes
+    again = open_data(music, KINDS, ["test"], answers=data.vocabulary.answers)
+    assert again.splits["test"].answer.tolist() == [-1, 0, -1]
+    with pytest.raises(UserError, match=r"frequent in training: open its data\.train too"):
+        open_data(music, KINDS, ["test"])
+
+
+def test_several_test_files_are_a_split_each(music):
+    music.test = {"seen": music.train, "new": music.test}
+    data = open_data(music, KINDS, ["test"])
+    assert {name: len(split) for name, split in data.splits.items()} == {"seen": 63, "new": 18}
+    for split in data.splits.values():
+        assert [data.videos[i] for i in split.video] == list(split.questions["video_id"])
+    music.test["gone"] = "gone.json"
+    with pytest.raises(UserError, match=r"gone\.json: no such file"):
+        open_data(music, KINDS, ["test"])
+
+
+@pytest.mark.parametrize("name", ["train", "", "..", "a/b"])
+def test_a_test_file_is_called_by_a_folders_name_that_is_not_train(name):
+    with pytest.raises(UserError, match=rf"data\.test: '{name}' must be a folder's name, and another than 'train'"):
+        DataConfig(test={name: "test.json"})
+
+
+def test_questions_in_a_field_of_their_own_name_are_read(avqa):
+    """A data set that writes `question`, as most do beside the two that are here."""
+    edit(avqa.val, lambda rows: [row.update(question=row.pop("question_text")) for row in rows])
+    data = open_data(avqa, KINDS, ["val"])
+    assert data.splits["val"].questions["question"][0] == "Where did the video take place?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "other"),
+    [
+        ("clip_frame", "hop_seconds", 0.5, "vggish"),
+        ("clip_token_4", "hop_seconds", 2.0, "vggish"),
+        ("clip_token_4", "fit", "squash", "clip_frame"),
+        ("clip_token_4", "image_size", 224, "clip_frame"),
+        ("text", "weights_sha256", "another CLIP", "clip_frame"),
+    ],
+)
+def test_features_that_were_not_made_alike_are_refused(music, kind, field, value, other):
+    edit_json(Path(music.features) / kind / "manifest.json", **{field: value})
+    said = rf"{kind}/manifest\.json: field '{field}' is {value!r} .* {other}/manifest\.json is .*; extract both alike"
+    with pytest.raises(UserError, match=said.replace(" .* ", ".*")):
+        open_data(music, KINDS, ["val"])
 
 
 def test_only_the_named_splits_are_opened(music):

@@ -5,16 +5,28 @@ import pandas as pd
 import pytest
 
 from utils.errors import UserError
+from utils.files import write_json
 from utils.scoring.geometry import patch_centres, seen_box
 from utils.scoring.grounding import (
+    by_column,
     chance_precision,
     heat_maps,
-    pointing_table,
-    selection_table,
+    pointing_scores,
+    read_grounding,
+    selection_scores,
     spread,
     true_segments,
     truth_of,
+    write_grounding,
 )
+from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.paper import TABLE1_COLUMNS
+
+TOLD = {
+    "frame": [160, 90],
+    "performers": [{"box": [0, 0, 9.5, 9], "sounding_segments": [0]}, {"box": None, "sounding_segments": []}],
+    "questions": {"0": {"segments": [1, 2]}, "1": {"segments": None}},
+}
 
 
 def asked(count: int) -> pd.DataFrame:
@@ -22,10 +34,18 @@ def asked(count: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["question_id", "video_id", "modality", "type"])
 
 
+def selection_table(count: int, *arguments) -> pd.DataFrame:
+    return by_column(asked(count), TABLE1_COLUMNS, selection_scores(*arguments))
+
+
+def pointing_table(count: int, *arguments) -> pd.DataFrame:
+    return by_column(asked(count), TABLE1_COLUMNS, pointing_scores(["v"] * count, *arguments))
+
+
 def test_average_precision_and_recall_of_a_worked_example():
     true = np.array([[1, 0, 1, 0, 0]], dtype=bool)
     weights = np.array([[0.3, 0.4, 0.2, 0.1, 0.0]])  # ranks of the true ones: 2 and 3
-    table = selection_table(asked(1), true, {"model": weights}, {"model": np.array([[0, 1]])})
+    table = selection_table(1, true, {"model": weights}, {"model": np.array([[0, 1]])})
     assert table.loc["All", "AP model"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
     assert table.loc["All", "R@2 model"] == 50
     assert table.loc["All", "R@2 chance"] == pytest.approx(40)
@@ -39,7 +59,7 @@ def test_chance_is_what_random_rankings_reach():
     true[:, :3] = True
     shuffled = rng.random(true.shape)
     weights, selected = {"random": shuffled, "flat": np.ones(true.shape)}, {"random": shuffled.argsort(axis=1)[:, :4]}
-    row = selection_table(asked(20000), true, weights, selected).loc["All"]
+    row = selection_table(20000, true, weights, selected).loc["All"]
     assert row["AP chance"] == pytest.approx(100 * chance_precision(np.array([3]), 12)[0])
     for name in weights:  # equal weights rank as chance does, not by position
         assert row[f"AP {name}"] == pytest.approx(row["AP chance"], abs=0.6)
@@ -48,19 +68,44 @@ def test_chance_is_what_random_rankings_reach():
 
 def test_questions_that_every_ranking_answers_are_left_out():
     true = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 0]], dtype=bool)
-    table = selection_table(asked(3), true, {"model": np.array([[1.0, 0, 0]] * 3)}, {"model": np.zeros((3, 1), int)})
+    table = selection_table(3, true, {"model": np.array([[1.0, 0, 0]] * 3)}, {"model": np.zeros((3, 1), int)})
     assert table.loc["All", "n"] == 1
     assert table.loc["All", "AP model"] == 100
 
 
 def test_truth_files_become_masks(tmp_path):
-    (tmp_path / "v.json").write_text('{"questions": {"0": {"segments": [1, 2]}, "1": {"segments": null}}}')
+    write_json(tmp_path / "v.json", TOLD)
     truth = truth_of(tmp_path, asked(2))
     expected = [[False, True, True, False], [False] * 4]
     assert true_segments(asked(2), truth, 4).tolist() == expected
     remedy = f"python -m scripts.render_bandstand --out {tmp_path.parent}"
     with pytest.raises(UserError, match=rf"v\.json: lacks question 2; make .* {remedy}"):
         truth_of(tmp_path, asked(3))
+    with pytest.raises(UserError, match=r"video v, question 0, names segment 2, but data\.segments is 2"):
+        true_segments(asked(2), truth, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"frame": None}, r"'frame' must be \[width, height\], is None"),
+        ({"frame": [100, "90"]}, "'frame'"),
+        ({"performers": None}, "'performers' must be a list of objects with 'box' and 'sounding_segments'"),
+        ({"performers": [{"box": None}]}, "'performers'"),
+        ({"performers": [{"box": [1, 2, 3], "sounding_segments": []}]}, "'performers'"),
+        ({"performers": [{"box": None, "sounding_segments": [0.5]}]}, "'performers'"),
+        ({"questions": ["0"]}, "'questions' must map each question's id to an object with 'segments'"),
+        ({"questions": {"0": [1]}}, "'questions'"),
+        ({"questions": {"0": {"segments": [-1]}}}, "'questions'"),
+    ],
+)
+def test_a_truth_file_that_is_not_whole_is_named(tmp_path, change, said):
+    write_json(tmp_path / "v.json", TOLD | change)
+    with pytest.raises(UserError, match=rf"v\.json: field {said}.*; make truth and annotations together"):
+        truth_of(tmp_path, asked(1))
+    write_json(tmp_path / "v.json", [])
+    with pytest.raises(UserError, match=r"v\.json: field 'frame'"):
+        truth_of(tmp_path, asked(1))
 
 
 def test_patches_lie_where_clip_saw_them():
@@ -94,7 +139,7 @@ def test_pointing_counts_the_peak_in_a_sounding_performer_s_box():
     on_left, on_right = np.array([0.9, 0.1, 0.0, 0.0]), np.array([0.1, 0.9, 0.0, 0.0])
 
     def score(selected, maps):
-        table = pointing_table(asked(1), scene(), np.array([selected]), {"model": [np.array(maps)]}, "crop")
+        table = pointing_table(1, scene(), np.array([selected]), {"model": [np.array(maps)]}, "crop")
         return tuple(table.loc["All", ["model", "area"]])
 
     assert score([0], [on_left]) == (100, 50)
@@ -109,19 +154,45 @@ def test_equal_weights_point_at_small_tokens():
     """Merging leaves performers as small tokens: weights that say nothing peak there, so they are the chance."""
     source = np.array([[0, 1, 2, 2, 2]])  # the class token, a patch of its own on the left, and a large token
     heat = spread(np.ones((1, 3)), source)
-    row = pointing_table(asked(1), scene(), np.array([[0]]), {"chance": [heat]}, "crop").loc["All"]
+    row = pointing_table(1, scene(), np.array([[0]]), {"chance": [heat]}, "crop").loc["All"]
     assert row["chance"] == 100
     assert row["area"] == 50
 
 
 def test_what_no_question_allows_to_measure_is_empty():
     true = np.array([[0, 0, 0], [1, 1, 1]], dtype=bool)
-    assert selection_table(asked(2), true, {"model": np.ones((2, 3))}, {"model": np.zeros((2, 1), int)}).empty
+    assert selection_table(2, true, {"model": np.ones((2, 3))}, {"model": np.zeros((2, 1), int)}).empty
     silent = {"v": {"frame": [100, 100], "performers": []}}
-    assert pointing_table(asked(1), silent, np.array([[0]]), {"model": [np.ones((1, 4))]}, "crop").empty
+    assert pointing_table(1, silent, np.array([[0]]), {"model": [np.ones((1, 4))]}, "crop").empty
 
 
 def test_more_true_segments_than_are_selected_have_a_ceiling():
     true = np.array([[1, 1, 1, 1, 0]], dtype=bool)
-    table = selection_table(asked(1), true, {"model": true.astype(float)}, {"model": np.array([[0, 1]])})
+    table = selection_table(1, true, {"model": true.astype(float)}, {"model": np.array([[0, 1]])})
     assert table.loc["All", "R@2 best"] == table.loc["All", "R@2 model"] == 50
+
+
+def test_scores_of_each_question_are_written_and_read_again(tmp_path):
+    true = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=bool)
+    weights, selected = {"model": np.array([[3.0, 2, 1]] * 3)}, {"model": np.array([[0, 1]] * 3)}
+    heat = [np.array([[0.9, 0.1, 0.0, 0.0]])] * 2
+    measures = {
+        "segment selection": selection_scores(true, weights, selected),
+        "pointing game": pointing_scores(["v"] * 2, scene(), np.array([[0], [2]]), {"model": heat}, "crop"),
+    }
+    measures["pointing game"] = {name: np.append(s, 0.5) for name, s in measures["pointing game"].items()}
+    write_grounding(tmp_path / "g.csv", asked(3), measures)
+    table = read_grounding(tmp_path / "g.csv")
+    assert list(table) == ["question_id", "video_id", "modality", "type", "AP", "R@2", "pointing"]
+    np.testing.assert_allclose(table["AP"], [1, np.nan, (1 / 2 + 2 / 3) / 2], atol=1e-6)
+    np.testing.assert_allclose(table["R@2"], [1, np.nan, 0.5])
+    np.testing.assert_allclose(table["pointing"], [1, np.nan, 0.5])
+    assert table["question_id"].tolist() == ["0", "1", "2"]
+    row = by_column(asked(3), TABLE1_COLUMNS, measures["segment selection"]).loc["All"]
+    low, high = bootstrap_interval([table, table], TABLE1_COLUMNS, "AP")["All"]
+    assert low == pytest.approx(row["AP model"]) == high  # of one video
+    for text, said in ((None, "no such file"), ("question_id\n1\n", "lacks the columns modality, type, video_id")):
+        if text:
+            (tmp_path / "other.csv").write_text(text)
+        with pytest.raises(UserError, match=f"other.csv: {said}"):
+            read_grounding(tmp_path / "other.csv")

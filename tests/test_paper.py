@@ -3,10 +3,11 @@ import re
 import pytest
 
 from utils.scoring import paper
-from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_GROUPS
+from utils.scoring.metrics import Columns
+from utils.scoring.paper import TABLE1_COLUMNS, TABLE1_ORDER
 
 QUESTIONS = dict(
-    zip(TABLE1_COLUMNS, [1017, 594, 1611, 1197, 1225, 2422, 988, 1265, 920, 1101, 822, 5096, 9129], strict=True)
+    zip(TABLE1_ORDER, [1017, 594, 1611, 1197, 1225, 2422, 988, 1265, 920, 1101, 822, 5096, 9129], strict=True)
 )
 ROUNDING = 0.0101  # half a unit of the last place in the parts, as much in the published mean
 
@@ -17,7 +18,7 @@ def weighted(row, columns):
 
 def misses(row):
     """The averages of a published row that do not follow from its own types at the counts of the test split."""
-    averages = {columns[-1]: columns[:-1] for columns in TABLE1_GROUPS.values()}
+    averages = {columns[-1]: columns[:-1] for columns in TABLE1_COLUMNS.averages.values()}
     averages["All"] = [column for columns in averages.values() for column in columns]
     return {name for name, columns in averages.items() if abs(weighted(row, columns) - row[name]) > ROUNDING}
 
@@ -54,10 +55,10 @@ def test_tables_agree_on_tspm():
 
 
 def test_table1_is_printed_beside_ours():
-    ours = dict.fromkeys(TABLE1_COLUMNS, 50.0) | {"V-Loc": 100.0, "Temp": 7.25}
-    lines = paper.format_table1(
-        {"ours": ours, "a run folder with a name that no terminal is wide enough for": {}}
-    ).split("\n")
+    ours = dict.fromkeys(TABLE1_ORDER, 50.0) | {"V-Loc": 100.0, "Temp": 7.25}
+    rows = {"ours": ours, "a run folder with a name that no terminal is wide enough for": {}}
+    published = {"TSPM paper, Table 1": paper.TABLE1, "Later": paper.LATER}
+    lines = paper.format_table(TABLE1_COLUMNS, rows, published).split("\n")
     assert max(map(len, lines)) <= 120
     labels = "Accuracy, % | Count Comp Avg | Count Loc Avg | Exist Count Loc Comp Temp Avg | All"
     assert re.sub(" +", " ", lines[1]) == labels
@@ -72,16 +73,18 @@ def test_table1_is_printed_beside_ours():
     assert len(bars) == 1  # columns stand below each other
 
 
-def test_rows_on_other_questions_are_printed_alone():
-    text = paper.format_table1({"bandstand": {"All": 60.0}}, beside_paper=False)
-    assert "60.00" in text
-    assert "LAVISH" not in text
-    assert "QSTar" not in text
+def test_rows_beside_which_nothing_is_published_are_printed_alone():
+    row = {"V-Loc": 40.0, "Temp": 7.5, "All": 60.0}
+    lines = paper.format_table(TABLE1_COLUMNS, {"bandstand": row}, {}).split("\n")
+    assert lines[-2:] == ["This project", "bandstand    |  40.00 |         7.50 | 60.00"]
+    assert len(lines) == 5  # two of headers, a rule, the title, the row: columns that no row has are left out
+    assert lines[0].split() == ["|", "Visual", "|", "Audio-Visual", "|"]
 
 
 def test_table7_is_printed_beside_ours():
     types = ("Before Next", "Come From", "Happening", "Used For", "When", "Where", "Which", "Why")
-    text = paper.format_table7({"ours": dict.fromkeys(types, 88.0) | {"All": 89.5}})
+    rows = {"ours": dict.fromkeys(types, 88.0) | {"All": 89.5}}
+    text = paper.format_table(Columns(), rows, {"TSPM paper, Table 7": paper.TABLE7})
     assert max(map(len, text.split("\n"))) <= 120
-    assert re.search(r"ours +\| 89.50 \|( +88.00){8}$", text, re.M)
-    assert re.search(r"TSPM +\| 90.80 \|( +-){8}$", text, re.M)
+    assert re.search(r"ours +\|( +88.00){8} \| 89.50$", text, re.M)
+    assert re.search(r"TSPM +\|( +-){8} \| 90.80$", text, re.M)

@@ -8,8 +8,9 @@ from matplotlib.image import imread
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring import plots
-from utils.scoring.metrics import TABLE1_COLUMNS, TABLE1_TYPES, accuracy_row, bootstrap_interval, judge
-from utils.scoring.paper import TABLE1, TABLE7
+from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.metrics import Columns, accuracy_row, judge
+from utils.scoring.paper import TABLE1, TABLE1_COLUMNS, TABLE1_ORDER, TABLE7
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def drawn(monkeypatch):
 
 def music_predictions(n=3000):
     rng = np.random.default_rng(0)
-    kinds = np.array(list(TABLE1_TYPES.values()))[rng.integers(9, size=n)]
+    kinds = np.array(list(TABLE1_COLUMNS.types.values()))[rng.integers(9, size=n)]
     answer = np.concatenate([MUSIC_AVQA_ANSWERS, rng.choice(MUSIC_AVQA_ANSWERS, n - 42)])
     table = pd.DataFrame({"question_id": np.arange(n).astype(str), "video_id": rng.integers(500, size=n).astype(str)})
     table = table.assign(modality=kinds[:, 0], type=kinds[:, 1], answer=answer)
@@ -87,16 +88,17 @@ def test_confusion_matrix_of_all_42_answers_is_legible(drawn):
 
 def test_bars_show_the_row_its_intervals_and_the_papers_marks(drawn):
     predictions = music_predictions()
-    plots.accuracy_bars(predictions, "unused", TABLE1["TSPM"])
+    plots.accuracy_bars(predictions, TABLE1_COLUMNS, "unused", TABLE1["TSPM"])
     axes = drawn[0].axes[0]
-    row, intervals = accuracy_row(predictions), bootstrap_interval(predictions)
-    assert [bar.get_height() for bar in axes.patches] == pytest.approx([row[c] for c in TABLE1_COLUMNS])
+    row = accuracy_row(predictions, TABLE1_COLUMNS)
+    intervals = bootstrap_interval([predictions], TABLE1_COLUMNS)
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([row[c] for c in TABLE1_ORDER])
     ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
-    assert np.array(ends) == pytest.approx(np.array([intervals[c] for c in TABLE1_COLUMNS]))
+    assert np.array(ends) == pytest.approx(np.array([intervals[c] for c in TABLE1_ORDER]))
     marks = next(line for line in axes.lines if line.get_label() == "TSPM, as published")
-    assert list(marks.get_ydata()) == [TABLE1["TSPM"][c] for c in TABLE1_COLUMNS]
+    assert list(marks.get_ydata()) == [TABLE1["TSPM"][c] for c in TABLE1_ORDER]
     labels = tick_texts(axes.xaxis)
-    assert labels[2] == f"Average\n{row['A']:.1f}\nn = {(predictions['modality'] == 'Audio').sum()}"
+    assert labels[2] == f"Avg\n{row['A']:.1f}\nn = {(predictions['modality'] == 'Audio').sum()}"
     assert labels[-1].startswith("All")
     groups = axes.child_axes[0].xaxis
     assert [text.strip() for text in tick_texts(groups)] == ["Audio", "Visual", "Audio-Visual", ""]
@@ -106,7 +108,7 @@ def test_bars_show_the_row_its_intervals_and_the_papers_marks(drawn):
 def test_bars_of_avqa(drawn):
     kinds = ["Where", "Which", "Happening", "Before Next"] * 2
     predictions = small([("a", "a")] * 5 + [("a", "b")] * 3, kind=kinds).assign(video_id=list("ababcdcd"))
-    plots.accuracy_bars(predictions, "unused", TABLE7["TSPM"])
+    plots.accuracy_bars(predictions, Columns(), "unused", TABLE7["TSPM"])
     axes = drawn[0].axes[0]
     names = [label.split("\n")[0] for label in tick_texts(axes.xaxis)]
     assert names == ["Before Next", "Happening", "Where", "Which", "All"]
@@ -118,7 +120,11 @@ def test_files(tmp_path):
     """Real PNG files, the same at each run, without pyplot; what users type is no formula."""
     had_pyplot = "matplotlib.pyplot" in sys.modules
     table = small([("$5 $x^", "$5 $x^"), ("a very long answer that goes on and on", "")])
-    for draw in (plots.confusion_matrix, plots.accuracy_bars):
+
+    def bars(table, path):
+        plots.accuracy_bars(table, Columns(), path)
+
+    for draw in (plots.confusion_matrix, bars):
         draw(table, tmp_path / "new" / "a.png")
         draw(table, tmp_path / "b.png")
         assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -128,4 +134,4 @@ def test_files(tmp_path):
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        plots.accuracy_bars(table, tmp_path / "file" / "a.png")
+        bars(table, tmp_path / "file" / "a.png")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring.metrics import accuracy_row, judge
+from utils.scoring.paper import TABLE1_COLUMNS
 from utils.scoring.predictions import COLUMNS, read_predictions, write_predictions
 
 HEADER = ",".join(COLUMNS)
@@ -53,6 +54,17 @@ def test_csv_returns_what_was_written(tmp_path_factory, rows):
     pd.testing.assert_frame_equal(read_predictions(path), table, check_dtype=False)
 
 
+def test_what_a_model_tells_of_its_answers_is_kept(tmp_path):
+    table = judge(questions(q12="one", q7="two"), ["one", ""])
+    table = table.assign(probability=[0.8125, float("nan")], selected=["3 11 40", ""])
+    write_predictions(tmp_path / "p.csv", table.assign(prompt="not written"))
+    assert (tmp_path / "p.csv").read_text().splitlines()[:2] == [
+        f"{HEADER},probability,selected",
+        f"{GOOD},0.8125,3 11 40",
+    ]
+    pd.testing.assert_frame_equal(read_predictions(tmp_path / "p.csv"), table)
+
+
 def test_csv_resaved_by_a_spreadsheet(tmp_path):
     """A byte order mark, CRLF, quoted header, TRUE for True, ids as floats, columns of the user's own."""
     names = ",".join(f'"{name}"' for name in (*COLUMNS, "remark"))
@@ -81,6 +93,8 @@ def test_csv_resaved_by_a_spreadsheet(tmp_path):
         (f"{HEADER}\n{GOOD}\n7,v,Audio,Counting,,one,False\n", "line 3: answer is empty"),
         (f"{HEADER}\n7,v,Audio,Counting,one,two,True\n", "line 2: correct is 'True', but .* must be False"),
         (f"{HEADER}\n7,v,Audio,Counting,one,two,no\n", "line 2: correct is 'no', but .* must be False"),
+        (f"{HEADER},probability\n{GOOD},likely\n", "line 2: probability must be between 0 and 1, is 'likely'"),
+        (f"{HEADER},probability\n{GOOD},1.5\n", "line 2: probability must be between 0 and 1, is '1.5'"),
         (f'{HEADER}\n{GOOD}\n7,v,Audio,Counting,"one,two,False\n', "line 3: unexpected end of data"),
     ],
 )
@@ -116,7 +130,7 @@ def test_public_format(tmp_path, blank, caplog):
     path.write_text("\n".join(public_line(*line, blank=blank) for line in lines) + "\n\n")
     table = read_predictions(path, asked, PUBLIC)
     pd.testing.assert_frame_equal(table, judge(asked, ["one", "no", "violin"]))
-    assert accuracy_row(table)["All"] == pytest.approx(200 / 3)
+    assert accuracy_row(table, TABLE1_COLUMNS)["All"] == pytest.approx(200 / 3)
     assert not caplog.records
 
 
@@ -172,7 +186,7 @@ def test_a_public_file_for_the_real_test_split(tmp_path, shared):
     guesses = [a if ok else ("no" if a == "yes" else "yes") for a, ok in zip(table["answer"], right, strict=True)]
     lines = zip(table["question_id"], table["answer"], guesses, strict=True)
     (tmp_path / "p.txt").write_text("\n".join(public_line(*line) for line in lines))
-    row = accuracy_row(read_predictions(tmp_path / "p.txt", table, PUBLIC))
+    row = accuracy_row(read_predictions(tmp_path / "p.txt", table, PUBLIC), TABLE1_COLUMNS)
     assert row["A"] == pytest.approx(100 * 1017 / 1611)
     assert row["All"] == pytest.approx(100 * 1017 / 9129)
     assert row["A-Count"] == 100
@@ -182,4 +196,4 @@ def test_a_public_file_for_the_real_test_split(tmp_path, shared):
 def test_a_file_without_predictions_is_no_split(tmp_path):
     (tmp_path / "p.csv").write_text(HEADER + "\n")
     with pytest.raises(UserError, match="no questions to score"):
-        accuracy_row(read_predictions(tmp_path / "p.csv"))
+        accuracy_row(read_predictions(tmp_path / "p.csv"), TABLE1_COLUMNS)

@@ -16,6 +16,7 @@ class Answers(NamedTuple):
     """The answers to the questions of a split, in order, and what was looked at for each."""
 
     classes: list[int]  # Q
+    probability: np.ndarray  # (Q,) of that answer among those it was chosen from; NaN where none of them is known
     looked: dict[str, np.ndarray]  # the fields of `Perception` that are there, (Q, ...)
 
 
@@ -26,8 +27,12 @@ def choose(logits: Tensor, choices: Tensor | None) -> Tensor:
     """
     if choices is None:
         return logits.argmax(dim=-1)
-    offered = logits.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, -torch.inf)
-    return choices.gather(1, offered.argmax(dim=-1, keepdim=True))[:, 0]
+    return choices.gather(1, _offered(logits, choices).argmax(dim=-1, keepdim=True))[:, 0]
+
+
+def _offered(logits: Tensor, choices: Tensor) -> Tensor:
+    """The logits (B, 4) of the choices, minus infinity for those that are no class."""
+    return logits.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, -torch.inf)
 
 
 def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision: str, runtime: Runtime) -> np.ndarray:
@@ -43,15 +48,19 @@ def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision:
 
 
 def answer(model: nn.Module, batches: Iterable[Any], precision: str, device: torch.device, looks: bool) -> Answers:
-    """Answer the questions of all batches, and where `looks`, keep what the model looked at."""
+    """Answer the questions of all batches; keep the segments selected, and where `looks` all that was looked at."""
     classes: list[int] = []
+    probability: list[float] = []
     looked = defaultdict(list)
     for batch, seen in perceive(model, batches, precision, device):
-        classes += choose(seen.logits.float(), batch.choices).tolist()
+        logits = seen.logits.float()
+        classes += choose(logits, batch.choices).tolist()
+        among = logits if batch.choices is None else _offered(logits, batch.choices)
+        probability += among.softmax(dim=-1).amax(dim=-1).tolist()
         for name, value in seen._asdict().items():
-            if looks and isinstance(value, Tensor) and name != "logits":
+            if isinstance(value, Tensor) and (name == "selected" or (looks and name != "logits")):
                 looked[name].append((value.float() if value.is_floating_point() else value).cpu().numpy())
-    return Answers(classes, {name: np.concatenate(parts) for name, parts in looked.items()})
+    return Answers(classes, np.array(probability), {name: np.concatenate(parts) for name, parts in looked.items()})
 
 
 @torch.no_grad()

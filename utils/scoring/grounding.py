@@ -5,7 +5,7 @@ pixels (null off screen) and `sounding_segments`; and in `questions`, by questio
 question's prompt is true (null where that is undefined).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +13,97 @@ import numpy as np
 import pandas as pd
 
 from utils.errors import UserError
-from utils.files import read_json
+from utils.files import read_json, write_bytes
 from utils.scoring.geometry import patch_centres
 from utils.scoring.metrics import Columns
 
-Truth = dict[str, dict[str, Any]]
+Truth = dict[str, dict[str, Any]]  # by video
+Scores = dict[str, np.ndarray]  # by name, one per question (Q,): shares of 1, NaN where the question does not count
+MODEL = "model"  # whose scores those are, beside chance and others
 
 
 def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
-    """Read the truth file of each question's video. Raises `UserError` for one that is missing or lacks a question."""
-    truth = {}
+    """Read the truth file of each question's video. Raises `UserError` for one that is missing or not whole."""
+    truth: Truth = {}
     for video, asked in questions.groupby("video_id")["question_id"]:
         path = Path(folder) / f"{video}.json"
-        truth[video] = read_json(path)
-        if absent := set(asked) - truth[video]["questions"].keys():
-            raise UserError(
-                f"{path}: lacks question {min(absent)}; make truth and annotations together, by their --preset: "
-                f"python -m scripts.render_bandstand --out {Path(folder).parent}"
-            )
+        remedy = (
+            "make truth and annotations together, by their --preset: "
+            f"python -m scripts.render_bandstand --out {Path(folder).parent}"
+        )
+        held = read_json(path)
+        if fault := _fault(held):
+            raise UserError(f"{path}: field {fault}; {remedy}")
+        if absent := set(asked) - held["questions"].keys():
+            raise UserError(f"{path}: lacks question {min(absent)}; {remedy}")
+        truth[str(video)] = held
     return truth
 
 
+def _fault(held: Any) -> str | None:
+    """What is wrong with a truth file's content, if anything is."""
+
+    def numbers(value: Any, count: int) -> bool:
+        return isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
+
+    def segments(value: Any) -> bool:
+        return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+
+    def performer(value: Any) -> bool:
+        there = isinstance(value, dict) and {"box", "sounding_segments"} <= value.keys()
+        return there and (value["box"] is None or numbers(value["box"], 4)) and segments(value["sounding_segments"])
+
+    def question(value: Any) -> bool:
+        there = isinstance(value, dict) and "segments" in value
+        return there and (value["segments"] is None or segments(value["segments"]))
+
+    held = held if isinstance(held, dict) else {}
+    frame, performers, questions = (held.get(name) for name in ("frame", "performers", "questions"))
+    if not numbers(frame, 2):
+        return f"'frame' must be [width, height], is {frame!r}"
+    if not isinstance(performers, list) or not all(map(performer, performers)):
+        return "'performers' must be a list of objects with 'box' and 'sounding_segments'"
+    if not isinstance(questions, dict) or not all(map(question, questions.values())):
+        return "'questions' must map each question's id to an object with 'segments'"
+    return None
+
+
 def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.ndarray:
-    """(Q, T) bool: the segments in which each question's prompt is true; a row is all False where that is undefined."""
+    """(Q, T) bool: the segments in which each question's prompt is true; a row is all False where that is undefined.
+
+    Raises `UserError` where the truth has more than T segments.
+    """
     true = np.zeros((len(questions), segments), dtype=bool)
     for row, (video, question) in enumerate(zip(questions["video_id"], questions["question_id"], strict=True)):
-        true[row, truth[video]["questions"][question]["segments"] or []] = True
+        told = truth[video]["questions"][question]["segments"] or []
+        if max(told, default=0) >= segments:
+            raise UserError(
+                f"the truth of video {video}, question {question}, names segment {max(told)}, but data.segments is "
+                f"{segments}; are the truth files those of these features?"
+            )
+        true[row, told] = True
     return true
 
 
-def selection(
-    questions: pd.DataFrame,
-    columns: Columns,
-    truth: Truth,
-    looked: dict[str, np.ndarray],
-    frames: np.ndarray,
-    prompts: np.ndarray,
-) -> pd.DataFrame:
-    """`selection_table` of what a model looked at; beside it what CLIP's own similarity would select ("zero-shot").
+def selection(true: np.ndarray, looked: Mapping[str, np.ndarray], frames: np.ndarray, prompts: np.ndarray) -> Scores:
+    """`selection_scores` of what a model looked at; beside it what CLIP's own similarity would select ("zero-shot").
 
-    looked: `segment_weights` (Q, T) and `selected` (Q, K); frames (Q, T, D) and prompts (Q, D) as CLIP gives them.
+    true: of `true_segments`; looked: `segment_weights` (Q, T) and `selected` (Q, K); frames (Q, T, D) and prompts
+    (Q, D) as CLIP gives them.
     """
     frames = frames.astype(np.float32)
     cosine = np.einsum("qtd,qd->qt", frames, prompts) / np.linalg.norm(frames, axis=-1)
     top_k = looked["selected"].shape[1]
-    weights = {"zero-shot": cosine, "model": looked["segment_weights"]}
-    selected = {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], "model": looked["selected"]}
-    return selection_table(questions, columns, true_segments(questions, truth, cosine.shape[1]), weights, selected)
+    weights = {"zero-shot": cosine, MODEL: looked["segment_weights"]}
+    return selection_scores(
+        true, weights, {"zero-shot": np.argsort(-cosine, axis=1)[:, :top_k], MODEL: looked["selected"]}
+    )
 
 
 def pointing(
-    questions: pd.DataFrame,
-    columns: Columns,
-    truth: Truth,
-    looked: dict[str, np.ndarray],
-    stored: Iterable[np.ndarray],
-    fit: str,
-) -> pd.DataFrame:
-    """`pointing_table` of a model's attention; "chance" gives every token the same weight, so that small ones peak.
+    videos: Sequence[str], truth: Truth, looked: Mapping[str, np.ndarray], stored: Iterable[np.ndarray], fit: str
+) -> Scores:
+    """`pointing_scores` of a model's attention; "chance" gives every token the same weight, so that small ones peak.
 
     looked: `token_weights` (Q, K, S), `token_source` (Q, K, M), `token_segments` (Q, K); stored: as `heat_maps` takes.
     """
@@ -78,27 +111,37 @@ def pointing(
     weights = looked["token_weights"]
     heat = {
         name: heat_maps(held, looked["token_source"], looked["token_segments"], stored)
-        for name, held in {"model": weights, "chance": np.ones_like(weights)}.items()
+        for name, held in {MODEL: weights, "chance": np.ones_like(weights)}.items()
     }
-    return pointing_table(questions, columns, truth, looked["token_segments"], heat, fit)
+    return pointing_scores(videos, truth, looked["token_segments"], heat, fit)
 
 
-def selection_table(
-    questions: pd.DataFrame,
-    columns: Columns,
-    true: np.ndarray,
-    weights: dict[str, np.ndarray],
-    selected: dict[str, np.ndarray],
-) -> pd.DataFrame:
-    """How well segments are ranked and selected, by column, in per cent, chance beside it.
+def by_column(questions: pd.DataFrame, columns: Columns, scores: Scores) -> pd.DataFrame:
+    """The mean of each score over the questions that count, in per cent, and their number n, by column.
 
-    "AP <name>" is the mean average precision of `weights[name]` (Q, T); "R@K <name>" is the share of the true segments
-    among `selected[name]` (Q, K), and "R@K best" what is within reach where more than K are true. Questions whose true
-    segments are none or all are left out: every ranking is as good there. Empty if no question is left.
+    Empty if no question counts.
+    """
+    counted = ~np.isnan(np.stack(list(scores.values()))).any(axis=0)
+    if not counted.any():
+        return pd.DataFrame()
+    masks = columns.masks(questions[counted])
+    table = {
+        name: {column: 100 * values[counted][mask].mean() for column, mask in masks.items()}
+        for name, values in scores.items()
+    }
+    return pd.DataFrame({"n": {column: int(mask.sum()) for column, mask in masks.items()}} | table)
+
+
+def selection_scores(true: np.ndarray, weights: Mapping[str, np.ndarray], selected: Mapping[str, np.ndarray]) -> Scores:
+    """How well the segments of each question are ranked and selected, chance beside it.
+
+    "AP <name>" is the average precision of `weights[name]` (Q, T); "R@K <name>" is the share of the true segments
+    (Q, T) among `selected[name]` (Q, K), and "R@K best" what is within reach where more than K are true. Questions
+    whose true segments are none or all do not count: every ranking is as good there.
     """
     rankable = true.any(axis=1) & ~true.all(axis=1)
-    true, asked = true[rankable], questions[rankable]
-    positives, segments = true.sum(axis=1), true.shape[1]
+    true, segments = true[rankable], true.shape[1]
+    positives = true.sum(axis=1)
     scores = {}
     for name, values in weights.items():
         hits = np.take_along_axis(true, _ranking(values[rankable]), axis=1)
@@ -106,11 +149,14 @@ def selection_table(
         scores[f"AP {name}"] = (hits * precision).sum(axis=1) / positives
     scores["AP chance"] = chance_precision(positives, segments)
     for name, indices in selected.items():
-        found = np.take_along_axis(true, indices[rankable], axis=1)
-        scores[f"R@{indices.shape[1]} {name}"] = found.sum(axis=1) / positives
-        scores[f"R@{indices.shape[1]} chance"] = np.full(len(asked), indices.shape[1] / segments)
-        scores[f"R@{indices.shape[1]} best"] = np.minimum(indices.shape[1], positives) / positives
-    return _by_column(asked, columns, scores)
+        top_k = indices.shape[1]
+        scores[f"R@{top_k} {name}"] = np.take_along_axis(true, indices[rankable], axis=1).sum(axis=1) / positives
+        scores[f"R@{top_k} chance"] = np.full(len(positives), top_k / segments)
+        scores[f"R@{top_k} best"] = np.minimum(top_k, positives) / positives
+    everywhere = {name: np.full(rankable.shape, np.nan) for name in scores}
+    for name, values in scores.items():
+        everywhere[name][rankable] = values
+    return everywhere
 
 
 def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
@@ -120,25 +166,20 @@ def chance_precision(positives: np.ndarray, segments: int) -> np.ndarray:
     return ((1 + (place - 1) * others) / place).mean(axis=1)
 
 
-def pointing_table(
-    questions: pd.DataFrame,
-    columns: Columns,
-    truth: Truth,
-    selected: np.ndarray,
-    heat: dict[str, Iterable[np.ndarray]],
-    fit: str,
-) -> pd.DataFrame:
+def pointing_scores(
+    videos: Sequence[str], truth: Truth, selected: np.ndarray, heat: Mapping[str, Iterable[np.ndarray]], fit: str
+) -> Scores:
     """The pointing game: does the peak patch of a selected segment lie in the box of a performer sounding then?
 
     `heat[name]` yields (K, P) for each question: the audio's weight on each patch of its selected segments. A merged
     token's patches share their peak: the share of them inside counts. Segments in which nobody in the picture sounds
-    are left out. By column, in per cent; "area" is the share of all patches that lie inside. Empty if no
-    question is left.
+    are left out, and a question that has no other does not count. "area" is the share of all patches that lie inside.
     """
     names = [*heat, "area"]
-    scores = np.full((len(questions), len(names)), np.nan)
-    for row, (video, *maps) in enumerate(zip(questions["video_id"], *heat.values(), strict=True)):
-        x, y = patch_centres(*truth[video]["frame"], fit, maps[0].shape[1]).T
+    scores = np.full((len(videos), len(names)), np.nan)
+    for row, (video, *maps) in enumerate(zip(videos, *heat.values(), strict=True)):
+        width, height = truth[video]["frame"]
+        x, y = patch_centres(width, height, fit, maps[0].shape[1]).T
         by_segment = []
         for segment, *patches in zip(selected[row], *maps, strict=True):
             inside = np.zeros(len(x), dtype=bool)
@@ -148,8 +189,30 @@ def pointing_table(
                 by_segment.append([*(inside[weights == weights.max()].mean() for weights in patches), inside.mean()])
         if by_segment:
             scores[row] = np.mean(by_segment, axis=0)
-    counted = ~np.isnan(scores[:, 0])
-    return _by_column(questions[counted], columns, dict(zip(names, scores[counted].T, strict=True)))
+    return dict(zip(names, scores.T, strict=True))
+
+
+def write_grounding(path: str | Path, questions: pd.DataFrame, measures: Mapping[str, Scores]) -> None:
+    """Write each question's scores of the model as CSV: id, video and types, then AP, R@K, pointing where measured."""
+    table = questions[["question_id", "video_id", "modality", "type"]].reset_index(drop=True)
+    for scores in measures.values():
+        own = {name.removesuffix(MODEL).strip() or "pointing": scores[name] for name in scores if name.endswith(MODEL)}
+        table = table.assign(**{name: values.round(6) for name, values in own.items()})
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_grounding(path: str | Path) -> pd.DataFrame:
+    """Read what `write_grounding` wrote. Raises `UserError` for a file that is another."""
+    words = dict.fromkeys(("question_id", "video_id", "modality", "type"), str)
+    try:
+        table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
+    if missing := words.keys() - {*table.columns}:
+        raise UserError(f"{path}: lacks the columns {', '.join(sorted(missing))}; test.py writes them")
+    return table
 
 
 def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:
@@ -185,13 +248,3 @@ def spread(weights: np.ndarray, source: np.ndarray) -> np.ndarray:
 def _ranking(weights: np.ndarray) -> np.ndarray:
     """Segments by falling weight, (Q, T); equal weights in a random, seeded order, so that they rank as chance does."""
     return np.lexsort((np.random.default_rng(0).random(weights.shape), -weights), axis=-1)
-
-
-def _by_column(questions: pd.DataFrame, columns: Columns, scores: dict[str, np.ndarray]) -> pd.DataFrame:
-    if questions.empty:
-        return pd.DataFrame()
-    masks = columns.masks(questions)
-    table = {
-        name: {column: 100 * values[mask].mean() for column, mask in masks.items()} for name, values in scores.items()
-    }
-    return pd.DataFrame({"n": {column: int(mask.sum()) for column, mask in masks.items()}} | table)

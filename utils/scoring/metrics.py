@@ -1,4 +1,4 @@
-"""Accuracy by question type as the papers report it, intervals, paired comparison, and baselines.
+"""Accuracy by question type as the papers report it, and baselines.
 
 A *questions* table holds a row per question with the columns question_id, video_id, modality, type and answer; where
 answers are chosen among a few, `choices` (the strings offered). A *predictions* table adds prediction and correct
@@ -53,7 +53,7 @@ class Columns:
     def layout(self, shown: Iterable[str]) -> dict[str, dict[str, str]]:
         """Header -> column -> its label, for those of the columns `shown` that stand under each header."""
         shown, averages = list(shown), {columns[-1] for columns in self.averages.values()}
-        groups = self.averages or {"Question type": [column for column in shown if column != "All"]}
+        groups = self.averages or {"Question type": tuple(column for column in shown if column != "All")}
         labelled = {
             header: {c: "Avg" if c in averages else c.split("-")[-1] for c in columns if c in shown}
             for header, columns in groups.items()
@@ -74,82 +74,6 @@ def accuracy_row(predictions: pd.DataFrame, columns: Columns) -> dict[str, float
     """
     correct = predictions["correct"].to_numpy()
     return {column: 100.0 * float(correct[mask].mean()) for column, mask in columns.masks(predictions).items()}
-
-
-def bootstrap_interval(
-    predictions: pd.DataFrame, columns: Columns, resamples: int = 10_000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile interval (low, high) of every accuracy of `accuracy_row`, in per cent.
-
-    Videos are resampled, not questions: those about one video share its features and stand or fall together.
-    """
-    masks = columns.masks(predictions)
-    interval = _interval(predictions["video_id"], predictions["correct"].to_numpy(), masks, resamples, seed)
-    return dict(zip(masks, map(tuple, interval.T.tolist()), strict=True))
-
-
-def compare(a: pd.DataFrame, b: pd.DataFrame, columns: Columns, resamples: int = 10_000, seed: int = 0) -> pd.DataFrame:
-    """What `b` gains over `a` on the same questions, by column.
-
-    Returns a table indexed by column: n, a and b (accuracy, %), difference (b - a, percentage points) and the limits
-    low and high of its 95 % percentile interval, from resamples of the videos that hold both predictions of each
-    question together. Videos and types are those of `a`. Raises `UserError` unless both answer the same questions with
-    the same annotated answers.
-    """
-    _require_same_questions(a, b)
-    b = a.assign(correct=b.set_index("question_id")["correct"].loc[a["question_id"]].to_numpy())
-    masks = columns.masks(a)
-    gain = b["correct"].to_numpy().astype(int) - a["correct"].to_numpy().astype(int)
-    low, high = _interval(a["video_id"], gain, masks, resamples, seed)
-    counts = {column: int(mask.sum()) for column, mask in masks.items()}
-    table = pd.DataFrame({"n": counts, "a": accuracy_row(a, columns), "b": accuracy_row(b, columns)})
-    return table.assign(difference=table["b"] - table["a"], low=low, high=high)
-
-
-def _require_same_questions(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    """Raise `UserError` unless two predictions tables answer the same questions, scored by the same answers."""
-    only_a = set(a["question_id"]) - set(b["question_id"])
-    only_b = set(b["question_id"]) - set(a["question_id"])
-    if only_a or only_b:
-        example = min(only_a or only_b)
-        raise UserError(
-            f"the two predictions answer different questions: {len(only_a)} are only in the first and {len(only_b)} "
-            f"only in the second, e.g. question {example}; compare predictions for one split"
-        )
-    both = a.merge(b, on="question_id", validate="one_to_one")
-    differ = both[both["answer_x"].map(normalised) != both["answer_y"].map(normalised)]
-    if len(differ):
-        first = differ.iloc[0]
-        raise UserError(
-            f"the annotated answers of {len(differ)} questions differ between the predictions, e.g. question "
-            f"{first['question_id']}: {first['answer_x']!r} and {first['answer_y']!r}; score both by one annotation"
-        )
-
-
-def _interval(
-    videos: pd.Series, value: np.ndarray, masks: dict[str, np.ndarray], resamples: int, seed: int
-) -> np.ndarray:
-    """2.5 % and 97.5 % quantiles, (2, columns), of 100 * mean of `value` under each mask, resampling videos.
-
-    A resample that holds no question of a column says nothing of it and is left out there.
-    """
-    member = np.stack(list(masks.values()), axis=1)  # (questions, columns)
-    video, names = pd.factorize(videos)
-    n = len(names)
-    sums = np.zeros((n, 2 * len(masks)), dtype=np.float32)  # per video: sums of `value`, then question counts
-    np.add.at(sums, video, np.concatenate([member * value[:, None], member], axis=1))
-
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 2**18 // n)  # resamples at a time, so that their counts stay in the processor's cache
-    totals = np.empty((resamples, sums.shape[1]), dtype=np.float32)  # whole numbers, exact in float32 below 2^24
-    for start in range(0, resamples, chunk):
-        rows = min(chunk, resamples - start)
-        drawn = rng.integers(n, size=(rows, n), dtype=np.int32) + n * np.arange(rows, dtype=np.int32)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)  # how often each video was drawn
-        totals[start : start + rows] = times.astype(np.float32) @ sums
-    value_sums, counts = np.split(totals.astype(np.float64), 2, axis=1)
-    means = np.where(counts > 0, value_sums / np.maximum(counts, 1), np.nan)
-    return 100.0 * np.nanquantile(means, [0.025, 0.975], axis=0)
 
 
 def most_frequent(train: pd.DataFrame, test: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

@@ -146,6 +146,8 @@ def format_table(columns: Columns, rows: Mapping[str, Row], published: Mapping[s
     groups = columns.layout(dict.fromkeys(column for row in rows.values() for column in row))
     blocks = {**published, "This project": rows}
     widths = {column: max(6, len(label) + 1) for inner in groups.values() for column, label in inner.items()}
+    for name, inner in groups.items():  # a header over few columns needs room too
+        widths[next(iter(inner))] += max(0, len(name) + 1 - sum(widths[column] for column in inner))
     limit = 120 - sum(widths.values()) - 2 * len(groups)
     width = min(limit, max(len(name) for title, rows in blocks.items() for name in (title, *rows)))
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,13 +16,16 @@ from utils.scoring.metrics import judge
 from utils.text import normalised
 
 COLUMNS = ("question_id", "video_id", "modality", "type", "answer", "prediction", "correct")
+MODELS_OWN = ("probability", "selected")
+"""What a model tells beside: the probability of its answer (empty where no choice is known), selected segments."""
 
 logger = logging.getLogger(__name__)
 
 
 def write_predictions(path: str | Path, predictions: pd.DataFrame) -> None:
-    """Write the columns `COLUMNS` of a predictions table as CSV, atomically."""
-    write_bytes(path, predictions[list(COLUMNS)].to_csv(index=False, lineterminator="\n").encode())
+    """Write the columns `COLUMNS` of a predictions table, and of `MODELS_OWN` those it has, as CSV, atomically."""
+    columns = [*COLUMNS, *(name for name in MODELS_OWN if name in predictions)]
+    write_bytes(path, predictions[columns].to_csv(index=False, lineterminator="\n").encode())
 
 
 def read_predictions(
@@ -29,11 +33,11 @@ def read_predictions(
 ) -> pd.DataFrame:
     """Read a predictions file, told by its first line, into a predictions table.
 
-    Our CSV (a header with `COLUMNS`; further columns are ignored) needs nothing else. The public format has a line
-    `question_id \\t True|False \\t target index \\t predicted index` per question, blanks around the tabs allowed. It
-    needs the questions table, whose order and answers are taken, and `answers`, the answer of each index
-    (`MUSIC_AVQA_ANSWERS`). Targets that are not the annotation's answer are counted in a logged warning, with what
-    the file gives itself. Question ids may be written as floats: "12.0" is "12".
+    Our CSV (a header with `COLUMNS`, perhaps `MODELS_OWN`; further columns are ignored) needs nothing else. The public
+    format has a line `question_id \\t True|False \\t target index \\t predicted index` per question, blanks around the
+    tabs allowed. It needs the questions table, whose order and answers are taken, and `answers`, the answer of each
+    index (`dataset.music_avqa.ANSWERS`). Targets that are not the annotation's answer are counted in a logged warning,
+    with what the file gives itself. Question ids may be written as floats: "12.0" is "12".
 
     Raises `UserError`, naming file and line, for a line that is malformed or contradicts itself and for a question
     that comes twice; naming the first question, for a file that answers other questions than the annotation's.
@@ -55,22 +59,24 @@ def read_predictions(
             f"{path}: its first line is neither the header {','.join(COLUMNS)} nor four fields between tabs "
             "(question_id, True|False, target index, predicted index)"
         )
-    table = pd.DataFrame(_parse_csv(path, text), columns=list(COLUMNS))
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    names = reader.fieldnames or []
+    if missing := [name for name in COLUMNS if name not in names]:
+        raise UserError(f"{path}: the header lacks {', '.join(missing)}")
+    columns = [*COLUMNS, *(name for name in MODELS_OWN if name in names)]
+    table = pd.DataFrame(_parse_csv(path, reader, columns), columns=columns)
     return table.assign(correct=table["correct"].str.upper() == "TRUE")
 
 
-def _parse_csv(path: str | Path, text: str) -> Iterator[tuple[str, ...]]:
-    """Yield the fields of each record of our CSV, in the order of `COLUMNS`."""
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    missing = [name for name in COLUMNS if name not in reader.fieldnames]
-    if missing:
-        raise UserError(f"{path}: the header lacks {', '.join(missing)}")
+def _parse_csv(path: str | Path, reader: csv.DictReader, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the fields of each record of our CSV, in the order of `columns`."""
+    width = len(reader.fieldnames or [])
     seen: dict[str, int] = {}
     try:
         for record in reader:
             where = f"{path}, line {reader.line_num}"
             if None in record or None in record.values():
-                raise UserError(f"{where}: has not as many fields as the header, {len(reader.fieldnames)}")
+                raise UserError(f"{where}: has not as many fields as the header, {width}")
             for name in COLUMNS[:5]:  # a prediction may be empty: no answer was offered that the model knows
                 if not record[name].strip():
                     raise UserError(f"{where}: {name} is empty")
@@ -81,9 +87,20 @@ def _parse_csv(path: str | Path, text: str) -> Iterator[tuple[str, ...]]:
                     f"{record['prediction']!r} it must be {right}"
                 )
             record["question_id"] = _new_id(where, record["question_id"], seen, reader.line_num)
-            yield tuple(record[name] for name in COLUMNS)
+            yield tuple(_probability(where, record[n]) if n == "probability" else record[n] for n in columns)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from error
+
+
+def _probability(where: str, text: str) -> float:
+    """A probability, NaN where the field is empty."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        value = -1.0
+    if value < 0 or value > 1:
+        raise UserError(f"{where}: probability must be between 0 and 1, is {text!r}")
+    return value
 
 
 def _parse_public(path: str | Path, lines: Iterable[str], answers: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -1,17 +1,18 @@
-"""What is printed and written of a set of predictions: a row of a table, measures, two pictures."""
+"""What is printed and written of a set of predictions: a row of a table, measures, errors, two pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from utils.files import write_json
-from utils.scoring.metrics import Columns, accuracy_row, bootstrap_interval
+from utils.files import write_bytes, write_json
+from utils.scoring.grounding import Scores, by_column, write_grounding
+from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.metrics import Columns, accuracy_row
 from utils.scoring.paper import Row, format_table
 from utils.scoring.plots import accuracy_bars, confusion_matrix
 from utils.scoring.predictions import write_predictions
-
-FILES = ("predictions.csv", "metrics.json", "confusion.png", "accuracy.png")
 
 
 def report(
@@ -21,29 +22,83 @@ def report(
     out: Path,
     published: Mapping[str, Mapping[str, Row]],
     published_questions: int | None = None,
-    measures: Mapping[str, pd.DataFrame] | None = None,
+    measure: Callable[[], Mapping[str, Scores]] = dict,
 ) -> None:
-    """Print the row `name` below published ones, and further measures; write `FILES` into `out`.
+    """Print the row `name` below published ones and write what there is into `out`.
 
+    predictions.csv, metrics.json, confusion.png, accuracy.png; errors_by_template.csv where templates are known; and
+    grounding.csv where `measure`, which is called once the predictions are written, has scores of further measures.
     Where published rows are known to be for another number of questions, that is said and the picture leaves them out.
     """
-    row, interval = accuracy_row(predictions, columns), bootstrap_interval(predictions, columns)
+    write_predictions(out / "predictions.csv", predictions)
+    row, interval = accuracy_row(predictions, columns), bootstrap_interval([predictions], columns)
     print(format_table(columns, {name: row}, published))
     low, high = interval["All"]
     print(
         f"\n{len(predictions)} questions, {row['All']:.2f} % correct, 95 % interval over videos {low:.2f} to {high:.2f}"
+        "\n(what other test videos would change for this very model; a run from another seed may differ by more)"
     )
     others = published and published_questions not in (None, len(predictions))
     if others:
         print(f"The published rows are for {published_questions} questions; these are {len(predictions)}.")
-    metrics: dict[str, object] = {"questions": len(predictions), "accuracy": row, "interval95": interval}
-    for measure, table in (measures or {}).items():
-        shown = table.round(1).to_string() if len(table) else "no question to measure it on"
-        print(f"\n{measure}, % (n questions)\n{shown}")
-        metrics[measure] = table.to_dict("index")
-    write_predictions(out / "predictions.csv", predictions)
+    metrics: dict[str, Any] = {"questions": len(predictions), "accuracy": row, "interval95": interval}
+    written = ["predictions.csv", "metrics.json", "confusion.png", "accuracy.png"]
+    if measures := measure():
+        metrics |= {
+            title: by_column(predictions, columns, scores).to_dict("index") for title, scores in measures.items()
+        }
+        metrics["measures_interval95"] = {
+            title: print_measure(title, predictions, columns, scores) for title, scores in measures.items()
+        }
+        write_grounding(out / "grounding.csv", predictions, measures)
+        written.append("grounding.csv")
     write_json(out / "metrics.json", metrics)
+    if "template" in predictions:
+        errors = errors_by_template(predictions).to_csv(index=False, lineterminator="\n")
+        write_bytes(out / "errors_by_template.csv", errors.encode())
+        written.append("errors_by_template.csv")
     confusion_matrix(predictions, out / "confusion.png")
     best_known = next(iter(published.values()), {}).get("TSPM") if not others else None
     accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
-    print("\nwrote", ", ".join(str(out / file) for file in FILES))
+    print("\nwrote", ", ".join(str(out / file) for file in written))
+
+
+def print_measure(
+    title: str, questions: pd.DataFrame, columns: Columns, scores: Scores
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Print the table of a measure; returns the 95 % interval of each of its scores by column."""
+    table = by_column(questions, columns, scores)
+    print(f"\n{title}, % (n questions)")
+    if table.empty:
+        print("no question to measure it on")
+        return {}
+    intervals = {
+        name: bootstrap_interval([questions.assign(**{name: values})], columns, name) for name, values in scores.items()
+    }
+    limits = ("{} {:.1f} to {:.1f}".format(name, *interval["All"]) for name, interval in intervals.items())
+    print(f"{table.round(1).to_string()}\n95 % interval over videos, All: {'; '.join(limits)}")
+    return intervals
+
+
+def errors_by_template(predictions: pd.DataFrame, videos: int = 5) -> pd.DataFrame:
+    """Where answers are wrong, a row per template, most wrong answers first.
+
+    Columns: template, n, wrong, accuracy (%), wrong_answer (the most frequent one), videos (some that were answered
+    so or otherwise wrong, to open; space-separated).
+    """
+    rows = []
+    for template, asked in predictions.groupby("template", sort=True):
+        wrong = asked[~asked["correct"]]
+        frequent = wrong["prediction"].value_counts().sort_index().idxmax() if len(wrong) else ""
+        first = wrong.assign(other=wrong["prediction"] != frequent).sort_values("other", kind="stable")
+        rows.append(
+            {
+                "template": template,
+                "n": len(asked),
+                "wrong": len(wrong),
+                "accuracy": round(100 * float(asked["correct"].mean()), 2),
+                "wrong_answer": frequent,
+                "videos": " ".join(first["video_id"].unique()[:videos]),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("wrong", ascending=False, kind="stable")

@@ -1,0 +1,223 @@
+"""Intervals over videos, paired differences of runs, their p-values and Holm's correction."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.test_metrics import predictions
+from utils.errors import UserError
+from utils.scoring.intervals import bootstrap_interval, compare, holm
+from utils.scoring.metrics import accuracy_row
+from utils.scoring.paper import TABLE1_COLUMNS
+
+
+def flat(video, correct, kind=("Audio", "Counting")):
+    """Predictions of one question type, given the video of each question and whether it is correct."""
+    return predictions([(v, *kind, bool(c)) for v, c in zip(video, correct, strict=True)])
+
+
+# --- intervals ---
+
+
+def test_interval_agrees_with_the_analytic_cluster_error():
+    """For many videos the percentile interval is accuracy +- 1.96 standard errors of a ratio of video sums."""
+    rng = np.random.default_rng(1)
+    video = rng.integers(2000, size=6000)
+    level = rng.beta(2, 1, size=2000)  # videos differ in difficulty
+    correct = rng.random(6000) < level[video]
+    low, high = bootstrap_interval([flat(video, correct)], TABLE1_COLUMNS)["All"]
+
+    accuracy = correct.mean()
+    residual = np.bincount(video, correct - accuracy, minlength=2000)
+    error = 100 * math.sqrt((residual**2).sum()) / len(video)
+    assert (low, high) == pytest.approx((100 * accuracy - 1.96 * error, 100 * accuracy + 1.96 * error), abs=0.06)
+
+
+def test_videos_are_resampled_not_questions():
+    """Four copies of each question say no more than one: the interval must stay as wide when they share a video."""
+    correct = np.random.default_rng(0).random(400) < 0.7
+    once = bootstrap_interval([flat(range(400), correct)], TABLE1_COLUMNS)["All"]
+    copied = bootstrap_interval([flat(np.repeat(range(400), 4), np.repeat(correct, 4))], TABLE1_COLUMNS)["All"]
+    apart = bootstrap_interval([flat(range(1600), np.repeat(correct, 4))], TABLE1_COLUMNS)["All"]
+    assert copied == pytest.approx(once)
+    assert np.diff(apart)[0] == pytest.approx(np.diff(once)[0] / 2, rel=0.06)
+
+
+def test_interval_is_given_for_every_column_and_repeats_with_the_seed():
+    correct = np.random.default_rng(0).random((60, 2)) < 0.7
+    kinds = enumerate(("Counting", "Location"))
+    rows = [(f"v{i // 3}", "Visual", kind, correct[i, k]) for k, kind in kinds for i in range(60)]
+    table = predictions(rows)
+    intervals = bootstrap_interval([table], TABLE1_COLUMNS, seed=3)
+    assert list(intervals) == list(accuracy_row(table, TABLE1_COLUMNS)) == ["V-Count", "V-Loc", "V", "All"]
+    assert (
+        intervals
+        == bootstrap_interval([table], TABLE1_COLUMNS, seed=3)
+        != bootstrap_interval([table], TABLE1_COLUMNS, seed=4)
+    )
+    assert all(low <= accuracy_row(table, TABLE1_COLUMNS)[column] <= high for column, (low, high) in intervals.items())
+
+
+def test_a_column_that_one_video_holds_has_an_interval_without_width():
+    """Resamples without that video say nothing of the column, and are left out of it."""
+    rows = [("only", "Audio", "Counting", True), *[(f"v{i}", "Visual", "Counting", i % 2 == 0) for i in range(20)]]
+    intervals = bootstrap_interval([predictions(rows)], TABLE1_COLUMNS, resamples=500)
+    assert intervals["A-Count"] == (100.0, 100.0)
+    assert np.diff(intervals["V-Count"])[0] > 20
+
+
+# --- comparison ---
+
+
+def test_compare_by_hand_in_any_order():
+    a = predictions([("v", "Audio", "Counting", c) for c in (True, False, False, True)])
+    b = a.assign(correct=[True, True, True, True])
+    b = pd.concat([b, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
+    a = pd.concat([a, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
+    table = compare([a], [b.sample(frac=1, random_state=0)], TABLE1_COLUMNS, resamples=200)
+    assert list(table.index) == ["A-Count", "A-Comp", "A", "All"]
+    assert table["n"].tolist() == [4, 4, 8, 8]
+    assert table["a"].tolist() == [50, 50, 50, 50]
+    assert table["b"].tolist() == [100, 50, 75, 75]
+    assert table["difference"].tolist() == [50, 0, 25, 25]
+    assert table["low"].tolist() == table["high"].tolist() == [50, 0, 25, 25]  # one video: nothing to resample
+    assert table["p"].isna().all()
+
+
+def test_compare_covers_a_known_difference():
+    """b is 5 points better than a; a 95 % interval must hold 5 in about 95 of 100 fresh samples."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(200):
+        video = rng.integers(150, size=450)
+        base = rng.uniform(0.4, 0.8, size=150)[video]
+        shared = rng.random(450)  # the two models are right and wrong on much the same questions
+        a, b = (flat(video, shared < base + gain) for gain in (0.0, 0.05))
+        row = compare([a], [b], TABLE1_COLUMNS, resamples=400).loc["All"]
+        held += row["low"] <= 5 <= row["high"]
+    assert 0.90 <= held / 200 <= 0.985
+
+
+def test_a_model_does_not_differ_from_itself_and_order_flips_the_sign():
+    rng = np.random.default_rng(0)
+    a, b = (flat(np.arange(90) // 3, rng.random(90) < p) for p in (0.5, 0.7))
+    same = compare([a], [a], TABLE1_COLUMNS)
+    assert (same[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (same["p"] == 1).all()
+    there, back = compare([a], [b], TABLE1_COLUMNS), compare([b], [a], TABLE1_COLUMNS)
+    pd.testing.assert_series_equal(there["difference"], -back["difference"])
+    pd.testing.assert_series_equal(there["low"], -back["high"], check_names=False)
+    pd.testing.assert_series_equal(there["p"], back["p"])
+
+
+def test_compare_refuses_other_questions_and_other_answers():
+    a = flat(range(10), [1] * 10)
+    with pytest.raises(UserError, match=r"3 are only in the first and 1 only in the second, e.g. question 0"):
+        compare([a], [pd.concat([a[3:], a[:1].assign(question_id="99")])], TABLE1_COLUMNS)
+    with pytest.raises(UserError, match=r"answers of 1 questions differ.*question 4: 'yes' and 'two'"):
+        compare([a], [a.assign(answer=["two" if i == 4 else "yes" for i in range(10)])], TABLE1_COLUMNS)
+
+
+# --- seeds ---
+
+
+def runs(rng, video, chances):
+    """Predictions of several seeds: each question has a chance to be answered, each seed its own luck."""
+    return [flat(video, rng.random(len(video)) < chances) for _ in range(3)]
+
+
+def test_seeds_are_pooled_and_their_videos_resampled_together():
+    """The interval of the mean over seeds is that of the questions' mean scores, by the analytic cluster error."""
+    rng = np.random.default_rng(2)
+    video = rng.integers(1500, size=4500)
+    tables = runs(rng, video, rng.beta(2, 1, size=1500)[video])
+    shuffled = [table.sample(frac=1, random_state=i) for i, table in enumerate(tables)]
+    low, high = bootstrap_interval(shuffled, TABLE1_COLUMNS)["All"]
+
+    score = np.mean([table["correct"] for table in tables], axis=0)
+    residual = np.bincount(video, score - score.mean(), minlength=1500)
+    reach = 1.96 * 100 * math.sqrt((residual**2).sum()) / len(video)
+    assert (low, high) == pytest.approx((100 * score.mean() - reach, 100 * score.mean() + reach), abs=0.06)
+    assert compare(tables, shuffled, TABLE1_COLUMNS)["difference"].tolist() == [0] * 3
+
+
+def test_the_difference_of_two_sides_of_seeds_by_hand():
+    a = [flat("vwxy", flags) for flags in ([1, 0, 0, 0], [1, 1, 0, 0])]
+    b = [flat("vwxy", flags) for flags in ([1, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1])]
+    row = compare(a, b, TABLE1_COLUMNS).loc["All"]
+    assert [row["n"], row["a"], row["b"]] == pytest.approx([4, 100 * 3 / 8, 100 * 11 / 12])
+    assert row["difference"] == pytest.approx(row["b"] - row["a"])
+    assert 0 <= row["low"] < row["difference"] < row["high"] <= 100
+
+
+def test_pairing_narrows_the_interval_of_a_difference():
+    rng = np.random.default_rng(3)
+    base = rng.random(600)
+    a, b = (flat(range(600), base < level) for level in (0.5, 0.55))  # right and wrong on the same questions
+    paired = compare([a], [b], TABLE1_COLUMNS).loc["All"]
+    apart = compare([a], [flat(range(600), rng.random(600) < 0.55)], TABLE1_COLUMNS).loc["All"]
+    assert paired["high"] - paired["low"] < 0.6 * (apart["high"] - apart["low"])
+
+
+@pytest.mark.slow
+def test_p_is_rarely_small_where_nothing_differs_and_agrees_with_the_interval():
+    """Two-sided at 5 %: about one in twenty of models that are equally good."""
+    rng = np.random.default_rng(0)
+    small = 0
+    for _ in range(160):
+        video = rng.integers(120, size=360)
+        chances = rng.uniform(0.4, 0.8, size=120)[video]
+        row = compare(runs(rng, video, chances), runs(rng, video, chances), TABLE1_COLUMNS, resamples=400).loc["All"]
+        small += row["p"] < 0.05
+        if abs(row["p"] - 0.05) > 0.02:  # else the two are cut at neighbouring resamples
+            assert (row["p"] < 0.05) == (not row["low"] <= 0 <= row["high"])
+    assert 0.015 <= small / 160 <= 0.1
+
+
+def test_a_clear_difference_has_a_small_p():
+    rng = np.random.default_rng(0)
+    a, b = (flat(np.arange(300) // 3, rng.random(300) < level) for level in (0.4, 0.8))
+    assert compare([a], [b], TABLE1_COLUMNS).loc["All", "p"] == pytest.approx(2 / 10_001)
+
+
+# --- other scores than accuracy ---
+
+
+def grounded(*scores, video="uvwx"):
+    table = flat(video, [1] * len(video))
+    return [table.assign(AP=list(values)).drop(columns=["answer", "correct"]) for values in scores]
+
+
+def test_any_score_of_a_question_has_an_interval_and_what_does_not_count_is_left_out():
+    nan = math.nan
+    tables = grounded([0.5, 1.0, nan, nan], [0.25, nan, nan, 0.5])
+    low, high = bootstrap_interval(tables, TABLE1_COLUMNS, "AP")["All"]
+    assert 25 < low < high <= 100
+    gain = compare(tables, grounded([0.5, 0.5, 1.0, 0.75]), TABLE1_COLUMNS, "AP").loc["All"]
+    assert [gain["n"], gain["a"], gain["b"]] == pytest.approx([3, 100 * 2.25 / 4, 100 * 1.75 / 3])
+    nothing = grounded([nan] * 4)
+    assert bootstrap_interval(nothing, TABLE1_COLUMNS, "AP") == {}
+    with pytest.raises(UserError, match="no question has a AP on both sides"):
+        compare(nothing, tables, TABLE1_COLUMNS, "AP")
+
+
+# --- several comparisons ---
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02, math.nan, 0.01]) == pytest.approx([0.02, math.nan, 0.02], nan_ok=True)
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_lies_between_no_correction_and_bonferronis_and_keeps_the_order(p):
+    corrected = holm(p)
+    assert all(one <= both <= min(1, one * len(p)) + 1e-12 for one, both in zip(p, corrected, strict=True))
+    ranked = [corrected[i] for i in np.argsort(p)]
+    assert ranked == sorted(ranked)
