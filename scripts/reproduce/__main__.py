@@ -32,23 +32,23 @@ from scripts.reproduce.derived import choice_of_four, split_by_videos
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.plan import Base, Baseline, Planned, Table, plan, print_plan
 from scripts.reproduce.queue import Run, find_workers, resolve, work
-from scripts.reproduce.seed_table import MOST_SEEDS, Row
+from scripts.reproduce.seed_table import Row
 from scripts.reproduce.tables import dataset_name, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
 from utils.files import write_bytes
-from utils.scoring.metrics import Columns, accuracy_row, most_frequent, random_choice
+from utils.scoring.metrics import most_frequent, random_choice
 from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
 
 def frequent(*by: str) -> Baseline:
     """Always the most frequent answer of the training questions that agree in the columns `by`."""
-    return lambda train, test, columns: accuracy_row(most_frequent(train, test, by), columns)
+    return lambda train, test: most_frequent(train, test, by)
 
 
-def chance(_train: pd.DataFrame, test: pd.DataFrame, _columns: Columns) -> Row:
+def chance(_train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
     """Any of the answers offered."""
-    return {"All": random_choice(test)}
+    return test.assign(correct=random_choice(test) / 100)
 
 
 def cost(run: Run) -> Row:
@@ -191,8 +191,8 @@ def main(args: list[str] | None = None) -> int:
     """Plan, run, write; return the exit status."""
     args = sys.argv[1:] if args is None else args
     options, overrides = parse(args)
-    if not 1 <= len(set(options.seeds)) == len(options.seeds) <= MOST_SEEDS:
-        raise UserError(f"--seeds must be 1 to {MOST_SEEDS} different numbers")
+    if len(set(options.seeds)) < len(options.seeds):
+        raise UserError("--seeds must be different numbers")
     files = options.config or ["configs/bandstand.yaml"]
     arguments = [*(part for file in files for part in ("--config", file)), *overrides]
     config = resolve(arguments)

@@ -17,9 +17,9 @@ from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from scripts.reproduce.seed_table import Row
 from utils.errors import UserError
-from utils.scoring.metrics import Columns
 
-Baseline = Callable[[pd.DataFrame, pd.DataFrame, Columns], Row]
+Baseline = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
+"""Of training and test questions, the test questions with `correct`: a share of 1."""
 
 
 def accuracy(run: Run) -> Row:
@@ -31,7 +31,7 @@ def accuracy(run: Run) -> Row:
 class Table:
     """A table of the paper.
 
-    rows: by name, the options of train.py that make the row, or a function of train and test questions and columns
+    rows: by name, the options of train.py that make the row, or a baseline
     paper: rows as published for the data set `of`; one that has the name of ours stands below it
     of: the data set that the paper's rows are for
     columns: those that are printed; None: the averages of the data set, or all where it has none
@@ -41,7 +41,7 @@ class Table:
     measure: what is printed of a run
     seeds: how many of the seeds, where not all
     note: what a reader must know of it
-    reference: the row that a picture compares the others with; no picture without one
+    reference: the row that the others are compared with, in a picture too
     """
 
     title: str

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from utils.cli import Parser
 from utils.errors import Interrupted, UserError
 from utils.files import read_json, write_bytes, write_json
 from utils.machine import usable_cores
+from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
@@ -53,8 +55,13 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What test.py wrote of a run that is done: questions, accuracy, interval95, ..."""
+        """What test.py wrote of a run that is done: questions, accuracy, ..."""
         return read_json(self.folder / "test/metrics.json")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The predictions table of a run that is done."""
+        return read_predictions(self.folder / "test/predictions.csv")
 
     @property
     def epochs(self) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """A table's files, made of its runs: Markdown, CSV, and a picture where it has a row to compare with."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -10,79 +11,102 @@ from dataset.annotations import read_annotations
 from dataset.features import open_features
 from dataset.text_prompt import PromptTable
 from scripts.reproduce.plan import Base, Planned
-from scripts.reproduce.seed_table import Line, Row, draw_bars, write_csv, write_markdown
+from scripts.reproduce.seed_table import Line, Row, differences, draw_bars, mean_line, write_csv, write_markdown
 from utils.errors import UserError
+from utils.scoring.metrics import accuracy_row
+
+
+class Measured(NamedTuple):
+    """What is known of a row of ours: numbers and predictions, a table for each seed; a baseline has one of each."""
+
+    rows: list[Row]
+    predictions: list[pd.DataFrame]
+    seeds: int
 
 
 def write_table(name: str, planned: Planned, base: Base, head: str, failures: dict[Path, str]) -> None:
     """Write a table as Markdown and CSV, with a picture where it has a reference row; our rows above the paper's."""
-    table, path = planned.table, base.results / name
-    ours = {row: _measured(planned, row) for row in table.rows}
+    table, path, columns = planned.table, base.results / name, DATASETS[planned.config.data.dataset].columns
+    measured = {row: found for row in table.rows if (found := _measured(planned, row))}
+    notes = [table.note] if table.note else []
+    ours = {row: mean_line(row, "this project", *found[:2], columns, found.seeds) for row, found in measured.items()}
+    reference = table.reference if table.reference in ours and len(ours) > 1 else None
+    if reference:
+        try:
+            gained = differences({row: found.predictions for row, found in measured.items()}, reference, columns)
+            ours |= {row: ours[row]._replace(difference=found) for row, found in gained.items()}
+        except UserError as error:
+            notes.append(f"Not compared with {reference}: {error}")
+            reference = None
     comparable = planned.config.data.dataset == table.of or planned.config.data.truth
     lines, others = [], dict(table.paper if comparable else {})
-    for row, by_seed in ours.items():
-        if by_seed:
-            lines.append(Line(row, "this project", list(by_seed.values())))
-        if row in others:
-            lines.append(Line(row, "TSPM paper", [others.pop(row)]))
+    for row in table.rows:
+        lines += [ours[row]] if row in ours else []
+        lines += [Line(row, "TSPM paper", others.pop(row))] if row in others else []
+    title = f"{table.title}, on {dataset_name(planned.config)}"
     blocks = {f"This project, on {dataset_name(planned.config)}": lines}
     if others:
-        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", [others[row]]) for row in others]
+        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", others[row]) for row in others]
     if table.later and comparable:
-        blocks["Published later (* second-hand)"] = [Line(row, "later", [table.later[row]]) for row in table.later]
-    notes = _notes(planned, base, failures)
-    text = [f"# {table.title}, on {dataset_name(planned.config)}", f"    {head}"]
-    if table.reference and (reference := ours[table.reference]):
-        drawn = {row: by_seed for row, by_seed in ours.items() if by_seed.keys() & reference.keys()}
-        title = f"{table.title}, on {dataset_name(planned.config)}"
-        draw_bars(path.with_suffix(".png"), title, drawn, table.paper if comparable else {}, table.reference)
+        blocks["Published later (* second-hand)"] = [Line(row, "later", table.later[row]) for row in table.later]
+    text = [f"# {title}", f"    {head}"]
+    if reference:
+        draw_bars(path.with_suffix(".png"), title, list(ours.values()), table.paper if comparable else {}, reference)
         text.append(f"![{table.title}]({name}.png)")
-    columns = table.columns or _columns(planned, ours)
-    write_markdown(path.with_suffix(".md"), "\n\n".join(text), columns, blocks, notes)
-    write_csv(path.with_suffix(".csv"), head, columns, [line for block in blocks.values() for line in block])
+    shown = table.columns or _columns(planned, ours)
+    notes += _notes(planned, measured, reference, failures)
+    write_markdown(path.with_suffix(".md"), "\n\n".join(text), shown, blocks, notes, reference)
+    write_csv(path.with_suffix(".csv"), head, shown, [line for block in blocks.values() for line in block])
 
 
-def _columns(planned: Planned, ours: dict[str, dict[int, Row]]) -> list[str]:
+def _columns(planned: Planned, ours: dict[str, Line]) -> list[str]:
     """The columns of the data set that a table prints."""
     groups = DATASETS[planned.config.data.dataset].columns.averages.values()
     if groups:
         return [*(column for group in groups for column in (group if planned.table.by_type else group[-1:])), "All"]
-    found = {column for by_seed in ours.values() for row in by_seed.values() for column in row}
+    found = {column for line in ours.values() for column in line.mean}
     return [*sorted(found - {"All"}), "All"]
 
 
-def _measured(planned: Planned, name: str) -> dict[int, Row]:
-    """What was measured of a row, by seed; a baseline depends on none and stands under one."""
+def _measured(planned: Planned, name: str) -> Measured | None:
+    """What was measured of a row; None where none of its runs is done."""
     own = planned.table.rows[name]
     if not callable(own):
-        runs = planned.runs[name]
-        return {seed: planned.table.measure(run) for seed, run in runs.items() if run.done}
+        runs = [run for run in planned.runs[name].values() if run.done]
+        rows = [planned.table.measure(run) for run in runs]
+        return Measured(rows, [run.predictions for run in runs], len(runs)) if runs else None
     data = planned.config.data
     prompts = PromptTable.read(data.prompts, data.sheet)
-    train, *tests = (
+    train, test = (
         pd.concat(read_annotations(path, data.dataset, prompts).questions for path in data.files(split).values())
         for split in ("train", "test")
     )
-    return {0: own(train, *tests, DATASETS[data.dataset].columns)}
+    predictions = own(train, test)
+    return Measured([accuracy_row(predictions, DATASETS[data.dataset].columns)], [predictions], 0)
 
 
-def _notes(planned: Planned, base: Base, failures: dict[Path, str]) -> list[str]:
+def _notes(
+    planned: Planned, measured: dict[str, Measured], reference: str | None, failures: dict[Path, str]
+) -> list[str]:
     """What a reader of the table must know."""
-    notes, config = [planned.table.note] if planned.table.note else [], planned.config
+    notes, config = [], planned.config
     if config.data.truth:
         notes.append(
             "Bandstand is a benchmark that this project generates; the paper's rows are for MUSIC-AVQA (AVQA in Table "
             "7), other questions about other videos: their order can be compared with ours, their height cannot."
         )
-    if len(base.seeds) > 1:
-        notes.append("± is half the 95 % interval of the mean over seeds (Student's t).")
     runs = [run for by_seed in planned.runs.values() for run in by_seed.values() if run.done]
-    if runs:
-        reach = max((high - low) / 2 for low, high in (run.results["interval95"]["All"] for run in runs))
-        asked = runs[0].results["questions"]
+    if measured:
+        tests = [found.predictions[0] for found in measured.values()]
+        asked, videos = max((len(test), test["video_id"].nunique()) for test in tests)
         notes.append(
-            f"{asked} test questions; drawing other test videos would move the total of one run by ± {reach:.2f} "
-            "(95 %, bootstrap over videos)."
+            f"{asked} test questions about {videos} videos. Intervals resample the videos over the answers of all "
+            "seeds: what other test videos would change for these runs. What further seeds would change is not in them."
+        )
+    if reference:
+        notes.append(
+            f"Differences to {reference} are on the same questions and resamples; p is two-sided, and corrected for "
+            f"the number of rows compared, {len(measured) - 1} (Holm)."
         )
     notes += [
         f"Of other code than today's, which differs in {run.other_code}: {run.label}; --rerun trains it anew."
