@@ -4,8 +4,10 @@ import os
 import shutil
 
 import numpy as np
+import openpyxl
 import pytest
 
+from dataset.feature_folder import Folder
 from scripts.reproduce import identity
 from scripts.reproduce.identity import RECORD, Contents, code_of
 from scripts.reproduce.queue import find_run, resolve
@@ -63,8 +65,10 @@ def test_a_run_is_another_one_when_its_data_change(data, features, tmp_path, cha
         assert folder_of(data, "--data.test", tmp_path / "test.json") != known
         return
     if changed == "prompts":
-        options = ["--data.sheet", "MUSIC-AVQA-R", "--data.query", "question"]
-        assert folder_of(data, *options) != folder_of(data, *options[2:])
+        book = openpyxl.load_workbook(ROOT / "dataset/TextPrompt.xlsx")
+        book["MUSIC-AVQA"].cell(2, 5).value += " Indeed."
+        book.save(tmp_path / "prompts.xlsx")
+        assert folder_of(data, "--data.prompts", tmp_path / "prompts.xlsx") != known
         return
     if changed == "manifest":
         edit_json(features / "vggish/manifest.json", weights_sha256="another")
@@ -79,9 +83,9 @@ def test_a_run_is_another_one_when_its_data_change(data, features, tmp_path, cha
 def test_features_are_read_once_and_again_when_they_change(data, features, monkeypatch):
     reads = []
     monkeypatch.setattr(
-        identity.Folder,
+        Folder,
         "read",
-        lambda self, videos, read=identity.Folder.read: reads.append(videos) or read(self, videos),
+        lambda self, videos, read=Folder.read: reads.append(videos) or read(self, videos),
     )
     for record in features.rglob(RECORD):
         record.unlink()

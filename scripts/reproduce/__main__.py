@@ -164,7 +164,12 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("tables", nargs="+", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--config", action="append", help="YAML file of the data set (default configs/bandstand.yaml)")
     parser.add_argument(
-        "--row", action="append", nargs=2, default=[], metavar=("NAME", "OPTIONS"), help="a row more in each table"
+        "--row",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME", "OPTIONS"),
+        help="a row more in each table; OPTIONS in quotes",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each row and seed")
     parser.add_argument("--dry-run", action="store_true", help="print runs, cost and what is missing; run none")

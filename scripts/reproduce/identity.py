@@ -18,16 +18,15 @@ from configs import schema
 from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
-from dataset.feature_folder import THREADS, Folder
-from dataset.feature_pack import Pack
-from dataset.features import FeatureStore, open_features
+from dataset.feature_folder import THREADS
+from dataset.features import open_features
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 
 ROOT = Path(__file__).parents[2]
 DIGITS = 12
-ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT, "data.sheet"} - {"train.epochs"}
+ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
 """Options that decide nothing, or that say where something is whose contents decide."""
 RECORD = ".digests.json"  # in the folder of a kind of features, so that they are read once
 
@@ -51,50 +50,54 @@ class Contents:
     """
 
     def __init__(self, keep: bool = True):
-        self.keep = keep
-        self._digests: dict[tuple, str] = {}
-        self._tables: dict[tuple, pd.DataFrame] = {}
+        self._questions = functools.cache(_questions)
+        self._text = functools.cache(_text)
+        self._videos = functools.cache(functools.partial(_videos, keep))
 
-    def digest(self, data: DataConfig, kinds: tuple[str, ...]) -> str:
+    def digest(self, data: DataConfig, kinds: Sequence[str]) -> str:
         """Of what a network reads that wants these kinds of features. Raises `UserError` where something is missing."""
         files = tuple(path for split in ("train", "val", "test") for path in data.files(split).values())
         if len(files) != 3:
             raise UserError("data.test names several files; a table is of one")
-        asked = (files, data.dataset, data.prompts, data.sheet)
-        key = (*asked, data.features, data.layout, kinds, data.segments, data.tokens, data.missing)
-        if key not in self._digests:
-            store = open_features(data.features, data.layout, kinds, data.segments, data.tokens)
-            if asked not in self._tables:
-                self._tables[asked] = _read_questions(*asked)
-            self._digests[key] = _digest(
-                {
-                    "annotations": [sha256(path) for path in files],
-                    "prompts": PromptTable.read(data.prompts, data.sheet).templates,
-                    "manifests": store.manifests,
-                    "features": self._features(store, self._tables[asked], data.missing == "skip"),
-                }
-            )
-        return self._digests[key]
-
-    def _features(self, store: FeatureStore, asked: pd.DataFrame, skip: bool) -> dict[str, str]:
-        """A digest of each kind of what the questions read; `skip` as `data.missing`."""
-        videos = sorted(set(asked["video_id"]))
-        found = {kind: _of_videos(folder, videos, self.keep) for kind, folder in store.folders.items()}
-        if skip:
+        where = (data.features, data.layout, data.segments, data.tokens)
+        manifests = open_features(*where[:2], kinds, *where[2:]).manifests
+        prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet)
+        videos = tuple(sorted(set(asked["video_id"])))
+        found = {kind: self._videos(kind, videos, *where) for kind in kinds}
+        if data.missing == "skip":
             absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
             asked = asked[~asked["video_id"].isin(absent)]
-        text = store.read_text(*(list(asked[column]) for column in ("question_id", "question", "prompt")))
-        rows = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in text))
-        return {kind: _digest(digests) for kind, digests in found.items()} | {"text": rows.hexdigest()}
+        sentences = [tuple(asked[column]) for column in ("question_id", "question", "prompt")]
+        return _digest(
+            {
+                "annotations": [sha256(path) for path in files],
+                "prompts": prompts,
+                "manifests": manifests,
+                "features": found,
+                "text": self._text(*sentences, *where),
+            }
+        )
 
 
-def _read_questions(files: Sequence[str], dataset: str, prompts: str, sheet: str) -> pd.DataFrame:
+def _questions(files: Sequence[str], dataset: str, prompts: str, sheet: str) -> tuple[dict[str, str], pd.DataFrame]:
+    """The prompts by template, and the questions of all files."""
     table = PromptTable.read(prompts, sheet)
-    return pd.concat(read_annotations(path, dataset, table).questions for path in files)
+    return table.templates, pd.concat(read_annotations(path, dataset, table).questions for path in files)
 
 
-def _of_videos(folder: Folder | Pack, videos: Sequence[str], keep: bool) -> dict[str, str | None]:
+def _text(
+    ids: Sequence[str], questions: Sequence[str], prompts: Sequence[str], features: str, layout: str, *sizes: int
+) -> str:
+    """Digest of the text rows of the questions."""
+    text = open_features(features, layout, (), *sizes).read_text(ids, questions, prompts)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in text)).hexdigest()
+
+
+def _videos(
+    keep: bool, kind: str, videos: Sequence[str], features: str, layout: str, *sizes: int
+) -> dict[str, str | None]:
     """SHA-256 of each video's data; None where they are missing or broken. What is as it was is not read again."""
+    folder = open_features(features, layout, (kind,), *sizes, text=False).folders[kind]
     place = folder.path if folder.path.is_dir() else folder.path.parent
     known: dict[str, Any] = {}
     with contextlib.suppress(UserError):
