@@ -81,8 +81,13 @@ def convert(public: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
 def main() -> None:
     """Read the command line, convert, save, and say what was not used."""
     parser = Parser(description=__doc__)
-    parser.add_argument("checkpoint", help="state_dict of the published implementation")
+    parser.add_argument("checkpoint", nargs="?", help="state_dict of the published implementation")
     config, options = schema.parse(parser, ["--config", WIRING, *sys.argv[1:]])
+    if not options.checkpoint:  # the parser also reads files of options, where none is
+        raise UserError("name the checkpoint that is to be converted")
+    out = Path(config.out)
+    if (out / "best.pt").exists():
+        raise UserError(f"{out}: already holds a run; choose another folder with --out")
     ours, unused = convert(load_checkpoint(options.checkpoint))
     config.model.hidden = len(ours["audio.weight"])
     segments, width = config.data.segments, {name: ours[f"{name}.weight"].shape[1] for name in PROJECTIONS}
@@ -90,7 +95,6 @@ def main() -> None:
     shapes["token"] = (segments, config.data.tokens, width["spatial.token"])
     sizes = FeatureSizes(segments, shapes, width["question"])
     load_weights(build(config.model, sizes, len(ANSWERS)), ours, options.checkpoint)
-    out = Path(config.out)
     stored = {
         "version": VERSION,
         "config": config.to_dict(),

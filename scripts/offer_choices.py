@@ -14,6 +14,7 @@ import numpy as np
 
 from dataset.avqa import CHOICES
 from dataset.music_avqa import read_row
+from scripts.split_by_video import require_none
 from utils.cli import Parser
 from utils.errors import command
 from utils.files import read_json, write_json
@@ -25,8 +26,9 @@ RELATIONS = {"Audio": "Sound", "Visual": "View", "Audio-Visual": "Both"}
 def offer_choices(annotations: str | Path, out: str | Path, seed: int = 0) -> dict[str, int]:
     """Write the splits of folder `annotations` into `out`, in AVQA's format; return their numbers of questions.
 
-    Raises `UserError` for a row that cannot be read.
+    Raises `UserError` for a row that cannot be read, and where `out` holds such files already.
     """
+    require_none(out)
     rows = {split: read_json(Path(annotations) / f"{split}.json") for split in SPLITS}
     answers = defaultdict(set)  # of a template, of a type, of all
     for row in rows["train"]:

@@ -133,7 +133,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--videos", required=True, help="folder of the videos")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to choose from")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--questions", nargs="+", metavar="ID", help="ids of the questions to draw")
+    which.add_argument(
+        "--questions",
+        nargs="+",
+        action="extend",
+        metavar="ID",
+        help="questions to draw; --questions=-1 for an id of -1",
+    )
     which.add_argument("--examples", type=PositiveInt, default=4, help="how many to draw by --seed")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
     parser.add_argument("--out", help="the picture; by default figure4.png in the run folder")

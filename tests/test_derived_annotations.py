@@ -9,7 +9,7 @@ from dataset.annotations import read_annotations
 from dataset.music_avqa import recording
 from dataset.text_prompt import PromptTable
 from scripts.offer_choices import offer_choices
-from scripts.reproduce.derived import choice_of_four, music_avqa, split_by_videos
+from scripts.reproduce.derived import FILES, choice_of_four, own_questions, split_by_videos
 from scripts.reproduce.queue import resolve
 from scripts.split_by_video import split_by_video
 from tests.small_run import ROOT, make_data, music_rows
@@ -121,11 +121,8 @@ def config(root, *options):
 
 
 def test_tables_take_the_questions_that_they_are_about(chosen, tmp_path):
-    assert music_avqa(config(chosen)) is None
     avqa = ("--data.dataset", "avqa")
-    for questions in (music_avqa, split_by_videos):
-        with pytest.raises(UserError, match="AVQA's is table7"):
-            questions(config(chosen, *avqa))
+    assert own_questions(config(chosen)) is None
     assert choice_of_four(config(chosen, *avqa)) is None
     with pytest.raises(UserError, match=r"table7 is of AVQA.*configs/avqa\.yaml"):
         choice_of_four(config(chosen))
@@ -134,30 +131,70 @@ def test_tables_take_the_questions_that_they_are_about(chosen, tmp_path):
     assert derived.arguments[-2:] == ["--data.dataset", "avqa"]
 
 
-def test_a_split_by_video_is_made_once_where_there_is_none(tmp_path):
+@pytest.fixture
+def split(tmp_path):
+    """The split of annotations in which every video is in all three parts; not made yet."""
     _, paths = write_rows(tmp_path, [f"{n:08d}" for n in range(20)])
     (tmp_path / "annotations").mkdir()
-    for path, split in zip(paths, SPLITS, strict=True):
-        path.rename(tmp_path / f"annotations/{split}.json")
-    derived = split_by_videos(config(tmp_path / "annotations"))
-    assert derived.folder == tmp_path / "annotations_video_split"
-    derived.make()
-    assert split_by_videos(resolve(derived.arguments)) is None
-    stamp = (derived.folder / "train.json").stat().st_mtime_ns
-    derived.make()
-    assert (derived.folder / "train.json").stat().st_mtime_ns == stamp
-    rows = read_json(tmp_path / "annotations/train.json")
-    write_json(tmp_path / "annotations/train.json", rows[:-1])
-    derived.make()
-    assert sum(len(read_json(derived.folder / f"{split}.json")) for split in SPLITS) == 20 * 9 - 1
+    for path, name in zip(paths, SPLITS, strict=True):
+        path.rename(tmp_path / f"annotations/{name}.json")
+    return split_by_videos(config(tmp_path / "annotations"))
 
 
-def test_a_published_split_by_video_is_left_as_it_is(tmp_path):
-    _, paths = write_rows(tmp_path, [f"{n:08d}" for n in range(20)])
-    for folder in ("annotations", "annotations_video_split"):
-        for path, split in zip(paths, SPLITS, strict=True):
-            write_json(tmp_path / folder / f"{split}.json", read_json(path))
-    derived = split_by_videos(config(tmp_path / "annotations"))
-    before = [(derived.folder / f"{split}.json").read_bytes() for split in SPLITS]
-    derived.make()
-    assert [(derived.folder / f"{split}.json").read_bytes() for split in SPLITS] == before
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_split_by_video_is_made_once_where_there_is_none(split):
+    assert split.folder.name == "annotations_video_split"
+    split.make()
+    assert split_by_videos(resolve(split.arguments)) is None
+    stamp = (split.folder / "train.json").stat().st_mtime_ns
+    (split.folder / "notes.txt").write_text("mine")
+    split.make()
+    assert (split.folder / "train.json").stat().st_mtime_ns == stamp
+
+
+def test_it_is_made_anew_when_its_sources_change(split):
+    split.make()
+    rows = read_json(split.sources[0])
+    write_json(split.sources[0], rows[:-1])
+    split.make()
+    assert sum(len(read_json(split.folder / name)) for name in FILES) == 20 * 9 - 1
+    assert {path.name for path in split.folder.parent.iterdir()} == {"annotations", "annotations_video_split"}
+
+
+@pytest.mark.parametrize("strange", ["notes.txt", "val.json"])
+def test_what_was_not_made_here_is_never_replaced(split, strange):
+    split.make()
+    (split.folder / strange).write_text("[]")
+    write_json(split.sources[0], read_json(split.sources[0])[:-1])
+    before = contents(split.folder)
+    with pytest.raises(UserError, match=f"its {strange} is not as it was made here; move that away"):
+        split.make()
+    assert contents(split.folder) == before
+
+
+def test_a_folder_that_is_not_whole_is_not_replaced(split):
+    for name in ("train.json", "val.json"):
+        write_json(split.folder / name, [])
+    (split.folder / "notes.txt").write_text("mine")
+    before = contents(split.folder)
+    with pytest.raises(UserError, match=r"lacks test\.json, and was not made here; complete it, or move it away"):
+        split.make()
+    assert contents(split.folder) == before
+
+
+def test_where_annotations_are_none_are_written(chosen):
+    with pytest.raises(UserError, match=r"train\.json: is there already, and is not replaced"):
+        offer_choices(chosen, chosen)
+    with pytest.raises(UserError, match=r"train\.json: is there already, and is not replaced"):
+        split_by_video([chosen / "train.json"], chosen)
+
+
+def test_a_published_split_by_video_is_left_as_it_is(split):
+    for source, name in zip(split.sources, SPLITS, strict=True):
+        write_json(split.folder / f"{name}.json", read_json(source))
+    before = contents(split.folder)
+    split.make()
+    assert contents(split.folder) == before

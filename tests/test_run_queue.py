@@ -13,7 +13,7 @@ import time
 import pytest
 
 from scripts.reproduce import queue as run_queue
-from scripts.reproduce.queue import Run, find_run, find_workers, work
+from scripts.reproduce.queue import Run, find_workers, work
 from tests.small_run import ROOT, make_data
 from tests.synthetic import edit_json
 from utils.errors import Interrupted, UserError
@@ -86,70 +86,6 @@ def begun(root):
     return [name for what, name, *_ in trace(root) if what == "begin"]
 
 
-# Which run is which
-
-
-def folder_of(data, *options, seed=0):
-    return find_run("Some, seed 0", ["--config", str(data), *map(str, options)], seed, "runs").folder
-
-
-def test_a_run_is_found_again_by_what_decides_its_numbers(data, tmp_path):
-    known = folder_of(data)
-    assert known.name.startswith("some_seed_0-")
-    assert folder_of(data, "--out", "elsewhere", "--train.device", "auto", "--data.workers", 3) == known
-    shutil.copytree(data.parent / "features", tmp_path / "moved")
-    shutil.copy(data.parent / "test.json", tmp_path / "renamed.json")
-    assert folder_of(data, "--data.features", tmp_path / "moved", "--data.test", tmp_path / "renamed.json") == known
-    assert folder_of(data, seed=1) != known
-    for option, value in (("train.epochs", 5), ("model.top_k", 2), ("data.query", "question")):
-        assert folder_of(data, f"--{option}", value) != known
-
-
-def test_another_label_finds_the_folder_that_is_there(data, tmp_path):
-    arguments = ["--config", str(data)]
-    run = find_run("Some", arguments, 0, tmp_path)
-    run.folder.mkdir()
-    assert find_run("Other", arguments, 0, tmp_path).folder == run.folder
-
-
-@pytest.mark.parametrize("changed", ["annotations", "prompts", "manifest"])
-def test_a_run_is_another_one_when_its_data_change(data, tmp_path, changed):
-    known = folder_of(data)
-    if changed == "annotations":
-        rows = read_json(data.parent / "test.json")
-        rows[0]["anser"] = "yes" if rows[0]["anser"] == "no" else "no"
-        write_json(tmp_path / "test.json", rows)
-        assert folder_of(data, "--data.test", tmp_path / "test.json") != known
-    elif changed == "prompts":
-        assert folder_of(data, "--data.sheet", "MUSIC-AVQA-R") != known
-    else:
-        shutil.copytree(data.parent / "features", tmp_path / "features")
-        edit_json(tmp_path / "features/vggish/manifest.json", weights_sha256="another")
-        assert folder_of(data, "--data.features", tmp_path / "features") != known
-
-
-def test_only_what_a_run_reads_decides(data, tmp_path):
-    shutil.copytree(data.parent / "features", tmp_path / "features")
-    shutil.rmtree(tmp_path / "features/vggish")
-    options = ("--model.network", "visual")
-    assert folder_of(data, *options, "--data.features", tmp_path / "features") == folder_of(data, *options)
-    with pytest.raises(UserError, match=r"vggish: no such folder.*feat_script\.extract_audio"):
-        folder_of(data, "--data.features", tmp_path / "features")
-
-
-def test_missing_annotations_are_named(data, tmp_path):
-    with pytest.raises(UserError, match=r"absent\.json: cannot be read"):
-        folder_of(data, "--data.val", tmp_path / "absent.json")
-
-
-def test_the_commands_are_those_of_a_user(data):
-    run = find_run("a", ["--config", str(data)], 3, "runs")
-    assert run.config == run_queue.resolve(run.arguments)
-    train, test = run.commands
-    assert train == ["train.py", "--config", str(data), "--train.seed", "3", "--out", str(run.folder), "--resume"]
-    assert test == ["test.py", "--run", str(run.folder)]
-
-
 # The queue
 
 
@@ -186,7 +122,7 @@ def test_an_error_of_the_queue_itself_leaves_no_run_at_work(config, tmp_path, mo
     monkeypatch.setattr(run_queue, "_show", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         work([quick(tmp_path / "a", config, seconds=60)], [{}])
-    assert run_queue._lock(tmp_path / "a") is not None  # nobody holds the folder any more
+    assert run_queue.lock(tmp_path / "a") is not None  # nobody holds the folder any more
 
 
 def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
@@ -200,15 +136,65 @@ def test_each_device_works_on_a_run_of_its_own(config, tmp_path):
 
 def test_a_run_that_another_queue_works_on_is_waited_for_and_not_done_twice(config, tmp_path):
     runs = [quick(tmp_path / name, config, seconds=0) for name in "ab"]
-    lock = run_queue._lock(tmp_path / "a")
+    held = run_queue.lock(tmp_path / "a")
 
     def finish():
         write_json(tmp_path / "a/test/metrics.json", {})
-        os.close(lock)
+        held.release()
 
     threading.Timer(0.5, finish).start()
     assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["b"]
+
+
+# Other code
+
+
+def other(run):
+    """Have a run be of other code than today's."""
+    edit_json(run.folder / "code.json", **{"nets.tspm.spatial": "another"})
+
+
+def test_a_finished_run_of_other_code_is_kept_and_told_until_it_is_asked_for(config, tmp_path):
+    run = quick(tmp_path / "a", config, seconds=0)
+    assert work([run], [{}]) == {}
+    assert run.other_code == ""
+    other(run)
+    assert run.other_code == "nets.tspm.spatial"
+    assert work([run], [{}]) == {}
+    assert begun(tmp_path) == ["a"]
+    assert work([run], [{}], rerun=True) == {}
+    assert begun(tmp_path) == ["a", "a"]
+    assert run.done
+    assert run.other_code == ""
+    assert work([run], [{}], rerun=True) == {}
+    assert begun(tmp_path) == ["a", "a"]
+    (kept,) = tmp_path.glob("a-until-*")
+    assert read_json(kept / "code.json")["nets.tspm.spatial"] == "another"
+    assert (kept / "test/metrics.json").exists()
+
+
+def test_an_unfinished_run_of_other_code_is_not_gone_on_with(config, tmp_path, capfd):
+    run = quick(tmp_path / "a", config, seconds=0)
+    work([run], [{}])
+    shutil.rmtree(tmp_path / "a/test")
+    other(run)
+    reason = "begun by other code (nets.tspm.spatial); --rerun starts it anew"
+    assert work([run], [{}]) == {run.folder: reason}
+    assert f"failed: a: {reason}" in capfd.readouterr().err
+    assert work([run], [{}], rerun=True) == {}
+    assert len(run.epochs) == config.train.epochs
+    (tmp_path / "a/code.json").unlink()
+    assert run.other_code == "not known"
+
+
+def test_runs_where_nothing_can_be_written_are_a_line(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/x/a: cannot be written \(Not a directory\)"):
+        work([quick(tmp_path / "file/x/a", config)], [{}])
+
+
+# Killed
 
 
 DRIVER = """

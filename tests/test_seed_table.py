@@ -1,68 +1,100 @@
-"""Rows over seeds: the mean and its interval, as text, as numbers and as a picture."""
-
-import math
-import statistics
+"""Rows over seeds: means, intervals over videos and differences to one row, as text, as numbers and as a picture."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from dataset.music_avqa import MUSIC_AVQA
 from scripts.reproduce import seed_table
-from scripts.reproduce.seed_table import MOST_SEEDS, Line, draw_bars, write_csv, write_markdown
+from scripts.reproduce.seed_table import Difference, Line, differences, draw_bars, mean_line, write_csv, write_markdown
+from utils.errors import UserError
+from utils.scoring.intervals import bootstrap_interval, compare
+from utils.scoring.metrics import accuracy_row
 from utils.scoring.plots import save_png
 
+COLUMNS = MUSIC_AVQA.columns
 LINES = [
-    Line("ours", "this project", [{"A": 50.0, "All": 60.0}, {"A": 52.0, "All": 61.0}, {"A": 54.0, "All": 62.0}]),
-    Line("ours", "TSPM paper", [{"All": 76.79}]),
-    Line("always yes", "this project", [{"A": 40.0, "All": 30.0}]),
+    Line("ours", "this project", {"A": 52.0, "All": 61.0}, 3, {"A": (50.0, 55.0), "All": (58.0, 63.5)}),
+    Line("ours", "TSPM paper", {"All": 76.79}),
+    Line("less", "this project", {"A": 40.0, "All": 30.0}, 1, {"All": (25.0, 35.0)}, Difference(-31.0, -35, -28, 2e-4)),
 ]
 
 
-def test_the_interval_is_student_s():
-    mean, half = LINES[0].mean("All")
-    assert mean == 61.0
-    assert half == pytest.approx(4.303 * statistics.stdev([60, 61, 62]) / math.sqrt(3))
-    assert LINES[1].mean("All") == (76.79, None)
-    assert LINES[1].mean("A") is None
+def predictions(seed, share, questions=120, videos=20):
+    """Random answers to counting questions about some videos."""
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "question_id": [str(number) for number in range(questions)],
+            "video_id": [f"v{number % videos}" for number in range(questions)],
+            "modality": "Audio",
+            "type": "Counting",
+            "answer": "one",
+            "correct": random.random(questions) < share,
+        }
+    )
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, MOST_SEEDS])
-def test_the_interval_holds_the_truth_in_95_of_100_cases(seeds):
-    draws = np.random.default_rng(seeds).standard_normal((4000, seeds))
-    found = (Line("", "", [{"All": value} for value in draw]).mean("All") for draw in draws)
-    covered = np.mean([abs(mean) < half for mean, half in found])
-    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / 4000))
+def test_a_line_is_the_mean_of_its_seeds_with_the_interval_of_all_their_answers():
+    tables = [predictions(seed, 0.6) for seed in range(3)]
+    rows = [accuracy_row(table, COLUMNS) for table in tables]
+    line = mean_line("ours", "this project", rows, tables, COLUMNS, 3)
+    assert line.mean["All"] == pytest.approx(100 * np.mean([table["correct"].mean() for table in tables]))
+    assert line.interval == bootstrap_interval(tables, COLUMNS)
+    one = mean_line("ours", "this project", rows[:1], tables[:1], COLUMNS, 1)
+    assert np.diff(one.interval["All"]) > np.diff(line.interval["All"])  # a single seed says less
+
+
+def test_differences_are_paired_and_corrected_for_their_number():
+    tables = {
+        name: [predictions(10 * number + seed, share) for seed in range(2)]
+        for number, (name, share) in enumerate({"all": 0.7, "less": 0.6, "least": 0.3}.items())
+    }
+    found = differences(tables, "all", COLUMNS)
+    assert list(found) == ["less", "least"]
+    alone = {name: compare(tables["all"], tables[name], COLUMNS).loc["All"] for name in found}
+    for name, difference in found.items():
+        assert difference[:3] == tuple(alone[name][["difference", "low", "high"]])
+    assert found["least"].p == 2 * alone["least"]["p"]
+    assert found["less"].p == max(alone["less"]["p"], found["least"].p)
+    with pytest.raises(UserError, match="different questions"):
+        differences(tables | {"less": [predictions(0, 0.5, questions=90)]}, "all", COLUMNS)
 
 
 def test_markdown(tmp_path):
-    write_markdown(tmp_path / "t.md", "# Head", ["A", "All"], {"Ours": LINES[:2], "More": LINES[2:]}, ["a note"])
+    write_markdown(
+        tmp_path / "t.md", "# Head", ["A", "All"], {"Ours": LINES[:2], "More": LINES[2:]}, ["a note"], "ours"
+    )
     assert (tmp_path / "t.md").read_text() == (
         "# Head\n\n"
         "**Ours**\n\n"
-        "|  | source | seeds | A | All |\n"
-        "| --- | --- | --- | ---: | ---: |\n"
-        "| ours | this project | 3 | 52.00 ± 4.97 | 61.00 ± 2.48 |\n"
-        "| ours | TSPM paper |  | - | 76.79 |\n\n"
+        "|  | source | seeds | A | All | All, 95 % | to ours | 95 % | p |\n"
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| ours | this project | 3 | 52.00 | 61.00 | 58.00 to 63.50 |  |  |  |\n"
+        "| ours | TSPM paper |  | - | 76.79 |  |  |  |  |\n\n"
         "**More**\n\n"
-        "|  | source | seeds | A | All |\n"
-        "| --- | --- | --- | ---: | ---: |\n"
-        "| always yes | this project |  | 40.00 | 30.00 |\n\n"
+        "|  | source | seeds | A | All | All, 95 % | to ours | 95 % | p |\n"
+        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| less | this project | 1 | 40.00 | 30.00 | 25.00 to 35.00 | -31.00 | -35.00 to -28.00 | < 0.001 |\n\n"
         "- a note\n"
     )
+    write_markdown(tmp_path / "t.md", "# Head", ["All"], {"Ours": LINES[:1]}, [], None)
+    assert "| ours | this project | 3 | 61.00 | 58.00 to 63.50 |\n" in (tmp_path / "t.md").read_text()
 
 
 def test_csv(tmp_path):
     write_csv(tmp_path / "t.csv", "python x.py", ["A", "All"], LINES)
-    assert (tmp_path / "t.csv").read_text().startswith("# python x.py\nrow,source,seeds,A,A ±,All,All ±\n")
+    assert (tmp_path / "t.csv").read_text().startswith("# python x.py\nrow,source,seeds,A,A low,A high,All,All low,")
     table = pd.read_csv(tmp_path / "t.csv", comment="#")
     assert list(table["All"]) == [61.0, 76.79, 30.0]
-    assert table["All ±"].round(2).tolist()[0] == 2.48
+    assert table["All low"].fillna(0).tolist() == [58.0, 0.0, 25.0]
     assert table["A"].isna().tolist() == [False, True, False]
-    assert table["seeds"].fillna(0).tolist() == [3, 0, 0]
+    assert table["seeds"].fillna(0).tolist() == [3, 0, 1]
+    assert table["difference high"].fillna(0).tolist() == [0, 0, -28.0]
 
 
-def test_the_picture_marks_ours_the_paper_s_and_differences_by_seed(tmp_path, monkeypatch):
+def test_the_picture_marks_ours_the_paper_s_and_differences(tmp_path, monkeypatch):
     figures = []
 
     def save(figure, path):
@@ -70,14 +102,13 @@ def test_the_picture_marks_ours_the_paper_s_and_differences_by_seed(tmp_path, mo
         save_png(figure, path)
 
     monkeypatch.setattr(seed_table, "save_png", save)
-    ours = {"w/o it": {0: {"All": 50.0}, 1: {"All": 56.0}}, "all": {0: {"All": 60.0}, 1: {"All": 66.0}}}
-    draw_bars(tmp_path / "t.png", "title", ours, {"w/o it": {"All": 70.0}, "all": {"All": 76.0}}, "all")
+    lines = [LINES[2]._replace(name="w/o it"), LINES[0]._replace(name="all")]
+    draw_bars(tmp_path / "t.png", "title", lines, {"w/o it": {"All": 70.0}, "all": {"All": 76.0}}, "all")
     assert imread(tmp_path / "t.png").shape[2] == 4
     left, right = figures[0].axes
-    assert [bar.get_width() for bar in left.patches] == [53.0, 63.0]
-    assert [bar.get_width() for bar in right.patches] == [-10.0, 0.0]
+    assert [bar.get_width() for bar in left.patches] == [30.0, 61.0]
+    assert [bar.get_width() for bar in right.patches] == [-31.0, 0.0]
     marks = [next(line for line in axes.lines if line.get_marker() == "D") for axes in (left, right)]
     assert [list(mark.get_xdata()) for mark in marks] == [[70.0, 76.0], [-6.0, 0.0]]
-    whisker = right.collections[0].get_segments()[0][:, 0]
-    assert whisker.tolist() == [-10.0, -10.0]  # the difference is the same for both seeds
-    assert np.ptp(left.collections[0].get_segments()[0][:, 0]) == pytest.approx(2 * 12.706 * 3.0, rel=1e-3)
+    for axes, ends in ((left, [[25, 35], [58, 63.5]]), (right, [[-35, -28], [0, 0]])):
+        assert [whisker[:, 0].tolist() for whisker in axes.collections[0].get_segments()] == ends

@@ -1,6 +1,5 @@
 """Figure 4: drawn is what the model answers, when and where it looked, and beside it what is true; nothing overlaps."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from configs import schema
 from configs.stored import open_run
 from dataset.bandstand.benchmark import Preset, make_scenes, write_annotations
 from dataset.bandstand.render import render
@@ -23,13 +20,14 @@ from feat_script.pipeline import find_videos
 from nets.network import build
 from nets.options import FeatureSizes
 from scripts import visualize
+from scripts.reproduce.queue import resolve
 from tests.clips import number, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
 from tests.small_run import make_data, run
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import VERSION, save_checkpoint
 from utils.files import read_json, write_json
 from utils.scoring import figure4
-from utils.scoring.figure4 import Example, Frame, draw
+from utils.scoring.figure4 import Example, draw
 from utils.scoring.plots import BLUE
 
 T, K, SIZE = 6, 3, (48, 32)  # segments, selected, width and height of the videos
@@ -38,11 +36,16 @@ SEEN = (8, 40)  # left and right of what CLIP sees of them
 
 def save_run(folder: Path, options: Path, *overrides: str) -> Path:
     """A run folder with an untrained model; fast."""
-    config = schema.from_dict(yaml.safe_load(options.read_text()), overrides)
+    config = resolve(["--config", str(options), *overrides])
     data = open_data(config.data, config.model.kinds, ["test"])
-    sizes = FeatureSizes.of(config.data.segments, data.store.shapes, data.store.text_width)
+    sizes = FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
     torch.manual_seed(0)
-    described = {"config": config.to_dict(), "sizes": sizes._asdict(), "manifests": data.store.manifests}
+    described = {
+        "version": VERSION,
+        "config": config.to_dict(),
+        "sizes": sizes._asdict(),
+        "manifests": data.store.manifests,
+    }
     described |= {"answers": list(data.vocabulary.answers)}
     model = build(config.model, sizes, len(data.vocabulary))
     save_checkpoint(folder / "best.pt", described | {"model": model.state_dict()})
@@ -70,7 +73,7 @@ def home(tmp_path_factory):
     save_run(home / "runs/tspm", options, *truth)
     save_run(home / "runs/first_k", options, *truth, "--model.spm_frames", "first_k")
     save_run(home / "runs/wo_spm", options, "--model.spatial", "frames")
-    save_run(home / "runs/question", options, "--model.network", "question")
+    save_run(home / "runs/question", options, "--model.network", "means", "--model.means_of", "[]")
     return home
 
 
@@ -185,61 +188,6 @@ def test_the_picture_shows_the_example(home, figures):
         assert said in words
 
 
-def made_up(segments: int, selected: int, size: tuple[int, int], words: int, **changed) -> Example:
-    random = np.random.default_rng([segments, selected, *size])
-    weights = random.dirichlet(np.full(segments, 0.3))
-    chosen = np.sort(weights.argsort()[-selected:])
-    image = random.integers(256, size=(20, 20, 3), dtype=np.uint8)
-    frames = [Frame(int(s), image, size, [(1, 1, 9, 9)], random.dirichlet(np.ones(49))) for s in chosen]
-    sentence = " ".join(["WWW instruments"] * words) + "?"
-    made = dict.fromkeys(("name", "kind", "question", "prompt", "prediction", "answer"), sentence)
-    made |= {"correct": False, "weights": weights, "selected": chosen, "true": [0, 1], "frames": frames, "fit": "crop"}
-    return Example(**made | changed)
-
-
-def shown_texts(figure) -> list[Text]:
-    """The texts that can be seen; a tick has one even where no label is drawn."""
-    texts = [*figure.texts]
-    for axes in figure.axes:
-        texts += [axes.title, *(axes.get_legend().get_texts() if axes.get_legend() else [])]
-        if axes.axison:
-            texts += [text for axis in (axes.xaxis, axes.yaxis) for text in (axis.label, *axis.get_ticklabels())]
-    return [text for text in texts if text.get_visible() and text.get_text()]
-
-
-@pytest.mark.parametrize(
-    "examples",
-    [
-        [made_up(20, 5, (224, 224), 4), made_up(20, 10, (224, 224), 1, true=None)],
-        [made_up(60, 10, (640, 360), 2), made_up(60, 40, (640, 360), 1), made_up(60, 3, (360, 640), 1, true=[])],
-        [made_up(60, 60, (224, 224), 12, fit="squash")],
-        [made_up(1, 1, (100, 20), 1, true=[0], correct=True)],
-    ],
-    ids=["bandstand", "music_avqa", "all", "least"],
-)
-def test_nothing_overlaps(examples, figures):
-    draw(examples, "a_run_with_rather_a_long_name", "unused.png")
-    (figure,) = figures
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    texts = {text: text.get_window_extent(renderer).padded(-1) for text in shown_texts(figure)}
-    for text, box in texts.items():
-        assert figure.bbox.contains(box.x0, box.y0), text
-        assert figure.bbox.contains(box.x1, box.y1), text
-    words_end = (figure4.MARGIN + figure4.TEXT + 0.1) * figure.dpi
-    at_left = [box for text, box in texts.items() if text in figure.texts and box.x0 < words_end]
-    assert at_left
-    assert max(box.x1 for box in at_left) < words_end
-    for (text, box), (other, its) in itertools.combinations(texts.items(), 2):
-        assert not box.overlaps(its), (text, other)
-    pictures = [axes.get_window_extent(renderer) for axes in figure.axes if axes.images]
-    for a, b in itertools.combinations(pictures, 2):
-        assert not a.overlaps(b)
-    for (text, box), picture in itertools.product(texts.items(), pictures):
-        assert not box.overlaps(picture), text
-    assert sum(axes.get_title() != "" for axes in figure.axes) == sum(len(example.frames) for example in examples)
-
-
 def asked(kinds: dict[str, int]) -> pd.DataFrame:
     types = [kind for kind, count in kinds.items() for _ in range(count)]
     return pd.DataFrame({"modality": "Audio", "type": types}, index=range(100, 100 + len(types)))
@@ -285,8 +233,9 @@ def test_the_command_writes_a_picture_and_says_of_what(home, tmp_path, capsys):
     ("options", "says"),
     [
         ({"--run": "runs/absent"}, "absent/best.pt: no such file"),
-        ({"--run": "runs/question"}, "the network 'question' looks at no segment"),
+        ({"--run": "runs/question"}, "the network means selects no segments; there is none to draw"),
         ({"--questions": "99999"}, "test.json: has no question 99999; there are 18, such as"),
+        ({"--questions=-xyz": "--questions=-1"}, "test.json: has no question -xyz, -1; there are 18"),
         ({"--videos": "absent"}, "absent: no such folder"),
         ({"--videos": "others"}, "holds no video '0000000"),
         ({"--data.features": "absent"}, "absent/vggish: no such folder"),

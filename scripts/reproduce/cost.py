@@ -9,6 +9,7 @@ import torch
 
 from configs.schema import Config
 from dataset import DATASETS
+from dataset.config import DataConfig
 from dataset.features import describe_faults, open_features
 from nets import NETWORKS
 from nets.network import build
@@ -20,16 +21,14 @@ from utils.files import read_json
 from utils.manifest import read_manifest
 
 
-def annotation_files(config: Config) -> list[str]:
-    """The annotation files of all splits, each once."""
-    data = config.data
-    return list(dict.fromkeys(path for split in ("train", "val", "test") for path in data.files(split).values()))
+def lacking(config: Config, asked: DataConfig) -> str | None:
+    """Why a run with this configuration cannot start, and how to mend it; None where it can. Writes nothing.
 
-
-def lacking(config: Config) -> str | None:
-    """Why a run with this configuration cannot start, and how to mend it; None where it can. Writes nothing."""
+    `asked` says where the questions are, or those that others will be made of.
+    """
     data = config.data
-    for path in annotation_files(config):
+    files = [path for split in ("train", "val", "test") for path in asked.files(split).values()]
+    for path in files:
         if not Path(path).exists():
             made = "python -m scripts.render_bandstand" if data.truth else "python -m scripts.download"
             return f"{path}: no such file; {made} makes it or says where it is"
@@ -37,7 +36,7 @@ def lacking(config: Config) -> str | None:
         store = open_features(data.features, data.layout, config.model.kinds, data.segments, data.tokens)
     except UserError as error:
         return str(error)
-    videos = annotated_videos(annotation_files(config), data.dataset)
+    videos = annotated_videos(dict.fromkeys(files), asked.dataset)
     if faults := store.check(videos):
         listed = describe_faults(faults)
         return (
@@ -56,12 +55,13 @@ def unmerged(features: str) -> int:
     raise UserError(f"{features}: how many tokens a frame has unmerged is known once merged ones are extracted")
 
 
-def training_flop(config: Config) -> float | None:
+def training_flop(config: Config, asked: DataConfig) -> float | None:
     """Floating-point operations of a whole training run: forward, and twice as many backward.
 
-    None where the questions are not there yet; of features that are not, the sizes of a public CLIP's are taken.
+    None where the questions of `asked` are not there yet; of features that are not, the sizes of a public CLIP's are
+    taken.
     """
-    train = Path(config.data.train)
+    train = Path(asked.train)
     if not train.exists():
         return None
     data, kinds = config.data, config.model.kinds

@@ -15,8 +15,9 @@ from scripts.split_by_video import split_by_video
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 
-MADE_OF = "made_of.json"  # digests of the sources
+STAMP = "made_of.json"  # SHA-256 of the sources, and of each file that was made of them
 SPLITS = ("train", "val", "test")
+FILES = {f"{split}.json" for split in SPLITS}
 
 
 class Derived(NamedTuple):
@@ -33,18 +34,54 @@ class Derived(NamedTuple):
         files = ((f"--data.{split}", str(self.folder / f"{split}.json")) for split in SPLITS)
         return [*(part for pair in files for part in pair), *self.options]
 
+    @property
+    def absent(self) -> list[str]:
+        """The sources that are not there."""
+        return [source for source in self.sources if not Path(source).exists()]
+
+    def due(self) -> bool:
+        """Whether they are to be made: there are none, or they were made here of other sources.
+
+        Raises `UserError` where the folder has something that was not made here, and that would be in the way.
+        """
+        if not self.folder.exists():
+            return True
+        held = {path.name for path in self.folder.iterdir()}
+        if STAMP not in held:
+            if held >= FILES:
+                return False  # somebody else's, such as the published split
+            lacks = ", ".join(sorted(FILES - held))
+            raise UserError(f"{self.folder}: lacks {lacks}, and was not made here; complete it, or move it away")
+        stamp = read_json(self.folder / STAMP)
+        made = stamp.get("files", {})
+        strange = {name for name in held - {STAMP} if name not in made or sha256(self.folder / name) != made[name]}
+        same = self.absent or stamp.get("sources") == [sha256(source) for source in self.sources]
+        if same and held >= FILES and not strange & FILES:
+            return False
+        if strange:
+            raise UserError(
+                f"{self.folder}: is to be made anew, but its {min(strange)} is not as it was made here; move that away"
+            )
+        return True
+
     def make(self) -> None:
-        """Write them if they are not there, or were written here from other sources; somebody else's are left alone."""
-        stamp, made_of = self.folder / MADE_OF, {source: sha256(source) for source in self.sources}
-        whole = all((self.folder / f"{split}.json").exists() for split in SPLITS)
-        if whole and (not stamp.exists() or read_json(stamp) == made_of):
+        """Write them where they are due, in place of those that were made here before.
+
+        Raises `UserError` as `due`, and where they cannot be written.
+        """
+        if not self.due():
             return
-        new = self.folder.with_name(f".tmp-{os.getpid()}-{self.folder.name}")
+        new, old = (self.folder.with_name(f".tmp-{os.getpid()}-{when}-{self.folder.name}") for when in ("new", "old"))
         self.write(new)
-        write_json(new / MADE_OF, made_of)
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        new.rename(self.folder)
+        stamp = {"sources": [sha256(source) for source in self.sources]}
+        write_json(new / STAMP, stamp | {"files": {name: sha256(new / name) for name in sorted(FILES)}})
+        try:
+            if self.folder.exists():
+                self.folder.rename(old)
+            new.rename(self.folder)
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        shutil.rmtree(old, ignore_errors=True)
         print(f"wrote the annotations {self.folder}")
 
 

@@ -1,41 +1,42 @@
 """Runs of train.py and test.py as a queue: what is finished is kept, what is broken is reported, the rest goes on.
 
-A run's folder carries the digest of everything that decides its numbers: its resolved options, the contents of its
-annotation files, its prompts, and the manifests of its features. So the same run is found again whatever asks for it,
-and is another one as soon as any of these changes. A folder is locked by the processes at work in it: several queues
-may share runs, and a queue that was killed leaves its last run to finish or to be gone on with.
+A run's folder is called by the digest of its options and data, so the same run is found again whatever asks for it, and
+is another one as soon as any of these changes. What code it began with is noted in it: what is finished stays when the
+code changes, and is said to be of other code; it is trained again if that is asked for. A folder is locked by the
+processes at work in it: several queues may share runs, and a queue that was killed leaves its last run to finish or to
+be gone on with.
 """
 
 import dataclasses
-import fcntl
 import functools
-import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from configs import schema
-from dataset.features import open_features
-from dataset.text_prompt import PromptTable
+from scripts.reproduce.identity import Contents, code_of, identity
+from scripts.reproduce.lock import Lock, lock
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
-from utils.files import read_json, sha256
+from utils.files import read_json, write_bytes, write_json
 from utils.machine import usable_cores
 from utils.progress import tqdm
+from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+CODE = "code.json"  # in a run's folder: the code it began with, as `code_of` gives it
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,35 @@ class Run:
     folder: Path
 
     @property
-    def digest(self) -> str:
-        """Of everything that decides the run's numbers."""
-        return self.folder.name.rpartition("-")[2]
-
-    @property
     def done(self) -> bool:
         """Whether the test's results are there; they are written last."""
         return (self.folder / "test/metrics.json").exists()
 
     @property
     def results(self) -> dict[str, Any]:
-        """What test.py wrote of a run that is done: questions, accuracy, interval95, ..."""
+        """What test.py wrote of a run that is done: questions, accuracy, ..."""
         return read_json(self.folder / "test/metrics.json")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The predictions table of a run that is done."""
+        return read_predictions(self.folder / "test/predictions.csv")
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """What train.py wrote of each epoch so far."""
         path = self.folder / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def other_code(self) -> str:
+        """The modules in which today's code differs from that which the run began with; "" where it is the same."""
+        if not (self.done or self.epochs or (self.folder / "last.pt").exists()):
+            return ""  # not begun
+        if not (self.folder / CODE).exists():
+            return "not known"
+        then, now = read_json(self.folder / CODE), code_of(self.config)
+        return ", ".join(name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name))
 
     @property
     def commands(self) -> Iterator[list[str]]:
@@ -85,41 +96,14 @@ def _resolve(arguments: tuple[str, ...]) -> schema.Config:
     return schema.parse(Parser(prog="train.py"), arguments)[0]
 
 
-def find_run(label: str, arguments: Sequence[str], seed: int, root: str | Path) -> Run:
+def find_run(label: str, arguments: Sequence[str], seed: int, root: str | Path, contents: Contents) -> Run:
     """The run with these arguments and this seed, in the folder below `root` that holds it or will.
 
     Raises `UserError` where an option does not fit or something that the run reads is missing.
     """
     config = resolve(arguments)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-    name = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
-    digest = hashlib.sha256(json.dumps(_identity(config), sort_keys=True).encode()).hexdigest()[:12]
-    folder = next(Path(root).glob(f"*-{digest}"), Path(root) / f"{name}-{digest}")
-    return Run(label, (*arguments, "--train.seed", str(seed)), config, folder)
-
-
-def _identity(config: schema.Config) -> dict[str, Any]:
-    """Everything that decides a run's numbers."""
-    data = config.data
-    rooms = {"data": data, "model": config.model, "train": config.train}
-    options = {f"{room}.{name}": value for room, held in rooms.items() for name, value in vars(held).items()}
-    may_change = schema.MAY_CHANGE - {"train.epochs"}
-    return {
-        "options": {name: value for name, value in options.items() if name not in may_change},
-        "annotations": [_digest(path) for split in ("train", "val", "test") for path in data.files(split).values()],
-        "prompts": PromptTable.read(data.prompts, data.sheet).templates,
-        "manifests": open_features(
-            data.features, data.layout, config.model.kinds, data.segments, data.tokens
-        ).manifests,
-    }
-
-
-@functools.cache
-def _digest(path: str) -> str:
-    try:
-        return sha256(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return Run(label, (*arguments, "--train.seed", str(seed)), config, Path(root) / identity(config, contents))
 
 
 def find_workers(device: str) -> list[dict[str, str]]:
@@ -143,11 +127,13 @@ def find_workers(device: str) -> list[dict[str, str]]:
 class _Job:
     """A run at work: its commands, one after the other, and the lock that they inherit."""
 
-    def __init__(self, run: Run, worker: dict[str, str], lock: int):
-        self.run, self.lock = run, lock
+    def __init__(self, run: Run, worker: dict[str, str], held: Lock):
+        self.run, self.lock = run, held
         self.environment = os.environ | {"TQDM_DISABLE": "1"} | worker
         self.commands = run.commands
         self.log = run.folder / "log.txt"
+        write_bytes(run.folder / "label.txt", f"{run.label}\n".encode())
+        write_json(run.folder / CODE, code_of(run.config))
         self._start(next(self.commands))
 
     def _start(self, command: list[str]) -> None:
@@ -158,9 +144,10 @@ class _Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
-                pass_fds=[self.lock],
+                pass_fds=self.lock.descriptors,
                 start_new_session=True,  # Ctrl-C is for the queue, which ends its jobs itself
             )
+        self.lock.share(self.process.pid)
 
     def finished(self) -> bool:
         """Whether there is nothing left to wait for; starts the next command where the last one went well."""
@@ -178,32 +165,37 @@ class _Job:
         return said or f"exit status {self.process.returncode}"
 
 
-def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, str]:
-    """Do the runs that are not done, one by each worker at a time. Returns the reasons of failures, by folder.
+def work(runs: Sequence[Run], workers: Sequence[dict[str, str]], rerun: bool = False) -> dict[Path, str]:
+    """Do the runs that are not done, one by each worker at a time; `rerun`: those of other code anew too.
 
-    Raises `Interrupted` on Ctrl-C or SIGTERM, after the runs at work have saved where they are.
+    Returns the reasons of failures, by folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the runs at work have
+    saved where they are.
     """
-    todo = [run for run in runs if not run.done]
+    todo = [run for run in runs if not run.done or (rerun and run.other_code)]
     if not todo:
         return {}
     waiting, active, failures = deque(todo), {}, {}
     told = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tqdm(total=sum(run.config.train.epochs for run in todo), bar_format=FORMAT) as bar:
+
+            def fail(run: Run, reason: str, where: object) -> None:
+                failures[run.folder] = reason
+                bar.write(f"failed: {run.label}: {reason} ({where})", sys.stderr)
+
             bar.initial = _epochs_done(todo)
             while waiting or active:
                 for number, worker in enumerate(workers):
-                    if number not in active and (job := _next_job(waiting, worker)):
+                    if number not in active and (job := _next_job(waiting, worker, rerun, fail)):
                         active[number] = job
                 _show(bar, todo, active, failures)
                 time.sleep(TICK)
                 for number, job in list(active.items()):
                     if job.finished():
-                        os.close(job.lock)
+                        job.lock.release()
                         del active[number]
                         if job.process.returncode:
-                            failures[job.run.folder] = job.reason()
-                            bar.write(f"failed: {job.run.label}: {job.reason()} ({job.log})", sys.stderr)
+                            fail(job.run, job.reason(), job.log)
             _show(bar, todo, active, failures)
     except KeyboardInterrupt:
         raise Interrupted("what was at work is saved; repeat the command to go on") from None
@@ -212,7 +204,7 @@ def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, s
             job.process.terminate()
         for job in active.values():
             job.process.wait()
-            os.close(job.lock)
+            job.lock.release()
         signal.signal(signal.SIGTERM, told)
     return failures
 
@@ -232,27 +224,31 @@ def _show(bar: tqdm, todo: Sequence[Run], active: dict[int, _Job], failures: dic
         bar.refresh()
 
 
-def _next_job(waiting: deque[Run], worker: dict[str, str]) -> _Job | None:
+def _next_job(waiting: deque[Run], worker: dict[str, str], rerun: bool, fail: Callable) -> _Job | None:
     """Start the first waiting run that no other process works on; those that became done meanwhile are dropped."""
     for _ in range(len(waiting)):
         run = waiting.popleft()
-        lock = _lock(run.folder)
-        if lock is None:
+        held = lock(run.folder)
+        if held is None:
             waiting.append(run)
-        elif run.done:
-            os.close(lock)
+            continue
+        differs = run.other_code
+        if differs and rerun:
+            _put_aside(run.folder)
+        if run.done:
+            held.release()
+        elif differs and not rerun:
+            fail(run, f"begun by other code ({differs}); --rerun starts it anew", run.folder)
+            held.release()
         else:
-            return _Job(run, worker, lock)
+            return _Job(run, worker, held)
     return None
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor returned is closed, here and in all who inherited it; None if it is locked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+def _put_aside(folder: Path) -> None:
+    """Keep what other code made of a run under a name of its own."""
+    kept = folder.with_name(f"{folder.name}-until-{time.strftime('%Y%m%d-%H%M%S')}")
+    kept.mkdir()
+    for path in folder.iterdir():
+        if not path.name.startswith(".lock"):
+            path.rename(kept / path.name)

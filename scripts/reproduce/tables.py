@@ -1,11 +1,7 @@
-"""A table of the paper as rows of options; its runs, what they would cost, and the files made of them."""
+"""A table's files, made of its runs: Markdown, CSV, and a picture where it has a row to compare with."""
 
-import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,247 +10,109 @@ from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.features import open_features
 from dataset.text_prompt import PromptTable
-from scripts.reproduce.cost import lacking, training_flop, unmerged
-from scripts.reproduce.derived import Derived, own_questions
-from scripts.reproduce.queue import Run, find_run, find_workers, resolve
-from scripts.reproduce.seed_table import Line, Row, draw_bars, write_csv, write_markdown
+from scripts.reproduce.plan import Base, Planned
+from scripts.reproduce.seed_table import Line, Row, differences, draw_bars, mean_line, write_csv, write_markdown
 from utils.errors import UserError
-from utils.scoring.metrics import Columns
-
-Baseline = Callable[[pd.DataFrame, pd.DataFrame, Columns], Row]
+from utils.scoring.metrics import accuracy_row
 
 
-def accuracy(run: Run) -> Row:
-    """The row that test.py wrote: accuracy by question type."""
-    return run.results["accuracy"]
+class Measured(NamedTuple):
+    """What is known of a row of ours: numbers and predictions, a table for each seed; a baseline has one of each."""
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the paper.
-
-    rows: by name, the options of train.py that make the row, or a function of train and test questions and columns
-    paper: rows as published for the data set `of`; one that has the name of ours stands below it
-    of: the data set that the paper's rows are for
-    columns: those that are printed; None: the averages of the data set, or all where it has none
-    by_type: print all columns of the data set
-    later: rows published after the paper
-    questions: which questions, where they are not the configuration's
-    measure: what is printed of a run
-    seeds: how many of the seeds, where not all
-    note: what a reader must know of it
-    reference: the row that a picture compares the others with; no picture without one
-    """
-
-    title: str
-    rows: dict[str, str | Baseline]
-    paper: dict[str, Row]
-    columns: Sequence[str] | None = None
-    by_type: bool = False
-    of: str = "music_avqa"
-    later: dict[str, Row] | None = None
-    questions: Callable[[Config], Derived | None] = own_questions
-    measure: Callable[[Run], Row] = accuracy
-    seeds: int | None = None
-    note: str = ""
-    reference: str | None = None
-
-
-class Base(NamedTuple):
-    """What the tables of one command have in common."""
-
-    arguments: list[str]  # of train.py: configuration files and options on top
-    seeds: list[int]
-    runs: Path  # folder of run folders
-    results: Path  # folder of the files made
-    videos: Path
-    values: dict[str, Any]  # what `{names}` in a row's options stand for
-
-
-@dataclass
-class Planned:
-    """A table's rows: arguments of train.py, configuration, runs by seed, and the reason where they cannot start."""
-
-    table: Table
-    config: Config
-    arguments: dict[str, list[str]]
-    configs: dict[str, Config]
-    runs: dict[str, dict[int, Run]]
-    reasons: dict[str, str]
-
-
-def plan(table: Table, base: Base, known: dict[str, Run]) -> Planned:
-    """Resolve every row and find its runs, those of other tables among them by digest (`known`, which is added to).
-
-    Writes the annotations that the table derives. Raises `UserError` for options that do not fit the table.
-    """
-    arguments = list(base.arguments)
-    config = resolve(arguments)
-    if derived := table.questions(config):
-        if all(Path(source).exists() for source in derived.sources):
-            derived.make()
-        arguments += derived.arguments
-    planned = Planned(table, resolve(arguments), {}, {}, {}, {})
-    for name, own in table.rows.items():
-        if callable(own):
-            continue
-        runs = planned.runs[name] = {}
-        try:
-            values = base.values | ({"unmerged": unmerged(config.data.features)} if "{unmerged}" in own else {})
-            planned.arguments[name] = row = [*arguments, *shlex.split(own.format(**values))]
-            planned.configs[name] = resolve(row)
-            for seed in base.seeds[: table.seeds]:
-                found = find_run(f"{name}, seed {seed}", row, seed, base.runs)
-                runs[seed] = known.setdefault(found.digest, found)
-        except UserError as error:
-            planned.reasons[name] = " ".join(str(error).split())
-    return planned
-
-
-# Before the runs
-
-
-def print_plan(plans: Sequence[Planned], base: Base) -> bool:
-    """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    seen, waits = set(), []
-    done_flop, done_seconds, todo_flop, todo = 0.0, 0.0, 0.0, 0
-    for planned in plans:
-        print(f"\n{planned.table.title}")
-        for name, own in planned.table.rows.items():
-            if callable(own):
-                print(f"  {name}: no training")
-                continue
-            if name not in planned.configs:
-                print(f"  {name}: cannot be run: {planned.reasons[name]}")
-                continue
-            config, runs = planned.configs[name], planned.runs[name]
-            if name in planned.reasons:
-                if planned.reasons[name] not in waits:
-                    waits.append(planned.reasons[name])
-                states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
-            else:
-                states = ", ".join(f"seed {seed} {_state(run)}" for seed, run in runs.items())
-            flop = training_flop(config) or 0.0
-            new = {(repr(config), seed): runs.get(seed) for seed in base.seeds[: planned.table.seeds]}
-            new = {key: run for key, run in new.items() if key not in seen}
-            seen |= new.keys()
-            for run in new.values():
-                share = len(run.epochs) / run.config.train.epochs if run else 0.0
-                done_flop += share * flop
-                done_seconds += sum(epoch["train_seconds"] for epoch in run.epochs) if run else 0.0
-                todo_flop += (1 - share) * flop
-                todo += not (run and run.done)
-            print(f"  {name}: {states}; {_readable(flop)} each" + ("" if new else ", counted above"))
-            if not (runs and all(run.done for run in runs.values())):
-                print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
-    print(f"\n{todo} runs to do, {_readable(todo_flop)}, ", end="")
-    problems = []
-    try:
-        at_once = len(find_workers(plans[0].config.train.device))
-    except UserError as error:
-        at_once, problems = 1, [str(error)]
-    print(f"{at_once} at a time; ", end="")
-    if done_seconds:
-        rate = done_flop / done_seconds
-        left = timedelta(seconds=round(todo_flop / rate / at_once))
-        print(f"about {left} at the {_readable(rate)}/s of what is done")
-    else:
-        print("the time is known once the first has begun")
-    problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
-    lacks = (lacking(config) for planned in plans for config in planned.configs.values())
-    problems += dict.fromkeys(reason for reason in lacks if reason and reason not in waits)
-    print("\n" + "\n".join(problems or ["nothing is missing"]))
-    return not problems and not any(planned.reasons for planned in plans)
-
-
-def _state(run: Run) -> str:
-    if run.done:
-        return "done"
-    return f"at epoch {len(run.epochs)} of {run.config.train.epochs}" if run.epochs else "to do"
-
-
-def _readable(flop: float) -> str:
-    if not flop:
-        return "cost not known yet"
-    for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
-        if flop >= size:
-            return f"{flop / size:.3g} {unit}"
-    return f"{flop / 1e9:.3g} GFLOP"
-
-
-# After the runs
+    rows: list[Row]
+    predictions: list[pd.DataFrame]
+    seeds: int
 
 
 def write_table(name: str, planned: Planned, base: Base, head: str, failures: dict[Path, str]) -> None:
     """Write a table as Markdown and CSV, with a picture where it has a reference row; our rows above the paper's."""
-    table, path = planned.table, base.results / name
-    ours = {row: _measured(planned, row) for row in table.rows}
+    table, path, columns = planned.table, base.results / name, DATASETS[planned.config.data.dataset].columns
+    measured = {row: found for row in table.rows if (found := _measured(planned, row))}
+    notes = [table.note] if table.note else []
+    ours = {row: mean_line(row, "this project", *found[:2], columns, found.seeds) for row, found in measured.items()}
+    reference = table.reference if table.reference in ours and len(ours) > 1 else None
+    if reference:
+        try:
+            gained = differences({row: found.predictions for row, found in measured.items()}, reference, columns)
+            ours |= {row: ours[row]._replace(difference=found) for row, found in gained.items()}
+        except UserError as error:
+            notes.append(f"Not compared with {reference}: {error}")
+            reference = None
     comparable = planned.config.data.dataset == table.of or planned.config.data.truth
     lines, others = [], dict(table.paper if comparable else {})
-    for row, by_seed in ours.items():
-        if by_seed:
-            lines.append(Line(row, "this project", list(by_seed.values())))
-        if row in others:
-            lines.append(Line(row, "TSPM paper", [others.pop(row)]))
+    for row in table.rows:
+        lines += [ours[row]] if row in ours else []
+        lines += [Line(row, "TSPM paper", others.pop(row))] if row in others else []
+    title = f"{table.title}, on {dataset_name(planned.config)}"
     blocks = {f"This project, on {dataset_name(planned.config)}": lines}
     if others:
-        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", [others[row]]) for row in others]
+        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", others[row]) for row in others]
     if table.later and comparable:
-        blocks["Published later (* second-hand)"] = [Line(row, "later", [table.later[row]]) for row in table.later]
-    notes = _notes(planned, base, failures)
-    text = [f"# {table.title}, on {dataset_name(planned.config)}", f"    {head}"]
-    if table.reference and (reference := ours[table.reference]):
-        drawn = {row: by_seed for row, by_seed in ours.items() if by_seed.keys() & reference.keys()}
-        title = f"{table.title}, on {dataset_name(planned.config)}"
-        draw_bars(path.with_suffix(".png"), title, drawn, table.paper if comparable else {}, table.reference)
+        blocks["Published later (* second-hand)"] = [Line(row, "later", table.later[row]) for row in table.later]
+    text = [f"# {title}", f"    {head}"]
+    if reference:
+        draw_bars(path.with_suffix(".png"), title, list(ours.values()), table.paper if comparable else {}, reference)
         text.append(f"![{table.title}]({name}.png)")
-    columns = table.columns or _columns(planned, ours)
-    write_markdown(path.with_suffix(".md"), "\n\n".join(text), columns, blocks, notes)
-    write_csv(path.with_suffix(".csv"), head, columns, [line for block in blocks.values() for line in block])
+    shown = table.columns or _columns(planned, ours)
+    notes += _notes(planned, measured, reference, failures)
+    write_markdown(path.with_suffix(".md"), "\n\n".join(text), shown, blocks, notes, reference)
+    write_csv(path.with_suffix(".csv"), head, shown, [line for block in blocks.values() for line in block])
 
 
-def _columns(planned: Planned, ours: dict[str, dict[int, Row]]) -> list[str]:
+def _columns(planned: Planned, ours: dict[str, Line]) -> list[str]:
     """The columns of the data set that a table prints."""
     groups = DATASETS[planned.config.data.dataset].columns.averages.values()
     if groups:
         return [*(column for group in groups for column in (group if planned.table.by_type else group[-1:])), "All"]
-    found = {column for by_seed in ours.values() for row in by_seed.values() for column in row}
+    found = {column for line in ours.values() for column in line.mean}
     return [*sorted(found - {"All"}), "All"]
 
 
-def _measured(planned: Planned, name: str) -> dict[int, Row]:
-    """What was measured of a row, by seed; a baseline depends on none and stands under one."""
+def _measured(planned: Planned, name: str) -> Measured | None:
+    """What was measured of a row; None where none of its runs is done."""
     own = planned.table.rows[name]
     if not callable(own):
-        runs = planned.runs[name]
-        return {seed: planned.table.measure(run) for seed, run in runs.items() if run.done}
+        runs = [run for run in planned.runs[name].values() if run.done]
+        rows = [planned.table.measure(run) for run in runs]
+        return Measured(rows, [run.predictions for run in runs], len(runs)) if runs else None
     data = planned.config.data
     prompts = PromptTable.read(data.prompts, data.sheet)
-    train, *tests = (
+    train, test = (
         pd.concat(read_annotations(path, data.dataset, prompts).questions for path in data.files(split).values())
         for split in ("train", "test")
     )
-    return {0: own(train, *tests, DATASETS[data.dataset].columns)}
+    predictions = own(train, test)
+    return Measured([accuracy_row(predictions, DATASETS[data.dataset].columns)], [predictions], 0)
 
 
-def _notes(planned: Planned, base: Base, failures: dict[Path, str]) -> list[str]:
+def _notes(
+    planned: Planned, measured: dict[str, Measured], reference: str | None, failures: dict[Path, str]
+) -> list[str]:
     """What a reader of the table must know."""
-    notes, config = [planned.table.note] if planned.table.note else [], planned.config
+    notes, config = [], planned.config
     if config.data.truth:
         notes.append(
             "Bandstand is a benchmark that this project generates; the paper's rows are for MUSIC-AVQA (AVQA in Table "
             "7), other questions about other videos: their order can be compared with ours, their height cannot."
         )
-    if len(base.seeds) > 1:
-        notes.append("± is half the 95 % interval of the mean over seeds (Student's t).")
     runs = [run for by_seed in planned.runs.values() for run in by_seed.values() if run.done]
-    if runs:
-        reach = max((high - low) / 2 for low, high in (run.results["interval95"]["All"] for run in runs))
-        asked = runs[0].results["questions"]
+    if measured:
+        tests = [found.predictions[0] for found in measured.values()]
+        asked, videos = max((len(test), test["video_id"].nunique()) for test in tests)
         notes.append(
-            f"{asked} test questions; drawing other test videos would move the total of one run by ± {reach:.2f} "
-            "(95 %, bootstrap over videos)."
+            f"{asked} test questions about {videos} videos. Intervals resample the videos over the answers of all "
+            "seeds: what other test videos would change for these runs. What further seeds would change is not in them."
         )
+    if reference:
+        notes.append(
+            f"Differences to {reference} are on the same questions and resamples; p is two-sided, and corrected for "
+            f"the number of rows compared, {len(measured) - 1} (Holm)."
+        )
+    notes += [
+        f"Of other code than today's, which differs in {run.other_code}: {run.label}; --rerun trains it anew."
+        for run in runs
+        if run.other_code
+    ]
     notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
     for by_seed in planned.runs.values():
         notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]

@@ -1,0 +1,169 @@
+"""What decides a run's numbers, by contents and not by the spelling of a path: its options and data, and its code."""
+
+import ast
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from configs import schema
+from dataset import DATASETS
+from dataset.annotations import read_annotations
+from dataset.config import DataConfig
+from dataset.feature_folder import THREADS
+from dataset.features import open_features
+from dataset.text_prompt import PromptTable
+from utils.errors import UserError
+from utils.files import read_json, sha256, write_json
+
+ROOT = Path(__file__).parents[2]
+DIGITS = 12
+ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
+"""Options that decide nothing, or that say where something is whose contents decide."""
+RECORD = ".digests.json"  # in the folder of a kind of features, so that they are read once
+
+
+def identity(config: schema.Config, contents: "Contents") -> str:
+    """Digest of the options and the data of a run. Raises `UserError` where something that it reads is missing."""
+    rooms = {"data": config.data, "model": config.model, "train": config.train}
+    options = {f"{room}.{name}": value for room, held in rooms.items() for name, value in vars(held).items()}
+    decide = {name: value for name, value in options.items() if name not in ELSEWHERE}
+    return _digest({"options": decide, "data": contents.digest(config.data, config.model.kinds)})
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+class Contents:
+    """Digests of what runs read: questions, prompts and features. Whatever several runs read is read once.
+
+    Where `keep`, the digests of features are noted beside them, so that other commands need not read them again.
+    """
+
+    def __init__(self, keep: bool = True):
+        self._questions = functools.cache(_questions)
+        self._text = functools.cache(_text)
+        self._videos = functools.cache(functools.partial(_videos, keep))
+
+    def digest(self, data: DataConfig, kinds: Sequence[str]) -> str:
+        """Of what a network reads that wants these kinds of features. Raises `UserError` where something is missing."""
+        files = tuple(path for split in ("train", "val", "test") for path in data.files(split).values())
+        if len(files) != 3:
+            raise UserError("data.test names several files; a table is of one")
+        where = (data.features, data.layout, data.segments, data.tokens)
+        manifests = open_features(*where[:2], kinds, *where[2:]).manifests
+        prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet)
+        videos = tuple(sorted(set(asked["video_id"])))
+        found = {kind: self._videos(kind, videos, *where) for kind in kinds}
+        if data.missing == "skip":
+            absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
+            asked = asked[~asked["video_id"].isin(absent)]
+        sentences = [tuple(asked[column]) for column in ("question_id", "question", "prompt")]
+        return _digest(
+            {
+                "annotations": [sha256(path) for path in files],
+                "prompts": prompts,
+                "manifests": manifests,
+                "features": found,
+                "text": self._text(*sentences, *where),
+            }
+        )
+
+
+def _questions(files: Sequence[str], dataset: str, prompts: str, sheet: str) -> tuple[dict[str, str], pd.DataFrame]:
+    """The prompts by template, and the questions of all files."""
+    table = PromptTable.read(prompts, sheet)
+    return table.templates, pd.concat(read_annotations(path, dataset, table).questions for path in files)
+
+
+def _text(
+    ids: Sequence[str], questions: Sequence[str], prompts: Sequence[str], features: str, layout: str, *sizes: int
+) -> str:
+    """Digest of the text rows of the questions."""
+    text = open_features(features, layout, (), *sizes).read_text(ids, questions, prompts)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in text)).hexdigest()
+
+
+def _videos(
+    keep: bool, kind: str, videos: Sequence[str], features: str, layout: str, *sizes: int
+) -> dict[str, str | None]:
+    """SHA-256 of each video's data; None where they are missing or broken. What is as it was is not read again."""
+    folder = open_features(features, layout, (kind,), *sizes, text=False).folders[kind]
+    place = folder.path if folder.path.is_dir() else folder.path.parent
+    known: dict[str, Any] = {}
+    with contextlib.suppress(UserError):
+        known = read_json(place / RECORD)
+    stamps = folder.stamps()
+    new = [video for video in videos if video in stamps and known.get(video, [None])[0] != stamps[video]]
+
+    def read(video: str) -> str | None:
+        try:
+            return hashlib.sha256(folder.read([video])).hexdigest()
+        except UserError:
+            return None
+
+    with ThreadPool(THREADS) as pool:
+        bar = tqdm(pool.imap(read, new), f"reading {place}", len(new), leave=False, delay=1, unit="file")
+        known |= {video: [stamps[video], digest] for video, digest in zip(new, bar, strict=True)}
+    if keep and new:
+        with contextlib.suppress(UserError):  # a disk that is only read: they are read again the next time
+            write_json(place / RECORD, known)
+    return {video: known[video][1] if video in stamps else None for video in videos}
+
+
+# The code
+
+
+def code_of(config: schema.Config) -> dict[str, str]:
+    """A digest of each module of ours that a run imports: of what it does, without comments and docstrings.
+
+    The files of packages are left out: they hold registers, and a new line there changes no run. Imports within a
+    function are followed for the run's own network and data set alone: elsewhere they put off what others need.
+    """
+    own = {type(config.model).__module__, DATASETS[config.data.dataset].read_row.__module__}
+    found: dict[str, str] = {}
+    left = ["train", "test", *own]
+    while left:
+        name = left.pop()
+        path = ROOT / f"{name.replace('.', '/')}.py"
+        if name not in found and path.is_file():
+            found[name], imports, later = _parsed(path, path.stat().st_mtime_ns)
+            left += [*imports, *(later if name in own else ())]
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _parsed(path: Path, _changed: int) -> tuple[str, list[str], list[str]]:
+    """A module's digest, what it imports, and what it imports within functions."""
+    tree = ast.parse(path.read_bytes())
+    imports: dict[bool, list[str]] = {False: [], True: []}
+    _collect(tree, False, imports)
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [line for line in body if not _is_text(line)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:DIGITS], imports[False], imports[True]
+
+
+def _collect(node: ast.AST, within: bool, imports: dict[bool, list[str]]) -> None:
+    """Note the names that are imported below a node, by whether that is within a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            imports[within] += [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            imports[within] += [child.module, *(f"{child.module}.{alias.name}" for alias in child.names)]
+        elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            _collect(child, within or isinstance(child, ast.FunctionDef), imports)
+
+
+def _is_text(line: ast.AST) -> bool:
+    """Whether a statement is a docstring, of a field too."""
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)

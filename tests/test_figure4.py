@@ -1,0 +1,68 @@
+"""The picture of Figure 4 for examples of any size: nothing overlaps, and nothing is cut off."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from utils.scoring import figure4
+from utils.scoring.figure4 import Example, Frame, draw
+
+
+def made_up(segments: int, selected: int, size: tuple[int, int], words: int, **changed) -> Example:
+    random = np.random.default_rng([segments, selected, *size])
+    weights = random.dirichlet(np.full(segments, 0.3))
+    chosen = np.sort(weights.argsort()[-selected:])
+    image = random.integers(256, size=(20, 20, 3), dtype=np.uint8)
+    frames = [Frame(int(s), image, size, [(1, 1, 9, 9)], random.dirichlet(np.ones(49))) for s in chosen]
+    sentence = " ".join(["WWW instruments"] * words) + "?"
+    made = dict.fromkeys(("name", "kind", "question", "prompt", "prediction", "answer"), sentence)
+    made |= {"correct": False, "weights": weights, "selected": chosen, "true": [0, 1], "frames": frames, "fit": "crop"}
+    return Example(**made | changed)
+
+
+def shown_texts(figure) -> list[Text]:
+    """The texts that can be seen; a tick has one even where no label is drawn."""
+    texts = [*figure.texts]
+    for axes in figure.axes:
+        texts += [axes.title, *(axes.get_legend().get_texts() if axes.get_legend() else [])]
+        if axes.axison:
+            texts += [text for axis in (axes.xaxis, axes.yaxis) for text in (axis.label, *axis.get_ticklabels())]
+    return [text for text in texts if text.get_visible() and text.get_text()]
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        [made_up(20, 5, (224, 224), 4), made_up(20, 10, (224, 224), 1, true=None)],
+        [made_up(60, 10, (640, 360), 2), made_up(60, 40, (640, 360), 1), made_up(60, 3, (360, 640), 1, true=[])],
+        [made_up(60, 60, (224, 224), 12, fit="squash")],
+        [made_up(1, 1, (100, 20), 1, true=[0], correct=True)],
+    ],
+    ids=["bandstand", "music_avqa", "all", "least"],
+)
+def test_nothing_overlaps(examples, monkeypatch):
+    figures = []
+    monkeypatch.setattr(figure4, "save_png", lambda figure, path, dpi: figures.append(figure))
+    draw(examples, "a_run_with_rather_a_long_name", "unused.png")
+    (figure,) = figures
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = {text: text.get_window_extent(renderer).padded(-1) for text in shown_texts(figure)}
+    for text, box in texts.items():
+        assert figure.bbox.contains(box.x0, box.y0), text
+        assert figure.bbox.contains(box.x1, box.y1), text
+    words_end = (figure4.MARGIN + figure4.TEXT + 0.1) * figure.dpi
+    at_left = [box for text, box in texts.items() if text in figure.texts and box.x0 < words_end]
+    assert at_left
+    assert max(box.x1 for box in at_left) < words_end
+    for (text, box), (other, its) in itertools.combinations(texts.items(), 2):
+        assert not box.overlaps(its), (text, other)
+    pictures = [axes.get_window_extent(renderer) for axes in figure.axes if axes.images]
+    for a, b in itertools.combinations(pictures, 2):
+        assert not a.overlaps(b)
+    for (text, box), picture in itertools.product(texts.items(), pictures):
+        assert not box.overlaps(picture), text
+    assert sum(axes.get_title() != "" for axes in figure.axes) == sum(len(example.frames) for example in examples)

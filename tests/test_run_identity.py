@@ -1,0 +1,167 @@
+"""Which run is which: by its options and the contents of its data, however they are spelt; and of which code it is."""
+
+import os
+import shutil
+
+import numpy as np
+import openpyxl
+import pytest
+
+from dataset.feature_folder import Folder
+from scripts.reproduce import identity
+from scripts.reproduce.identity import RECORD, Contents, code_of
+from scripts.reproduce.queue import find_run, resolve
+from tests.small_run import ROOT, make_data
+from tests.synthetic import edit_json
+from utils.errors import UserError
+from utils.files import read_json, save_npy, write_json
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The YAML of a small data set."""
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def features(data, tmp_path):
+    """A copy of its features."""
+    return shutil.copytree(data.parent / "features", tmp_path / "features")
+
+
+def folder_of(data, *options, seed=0, contents=None):
+    arguments = ["--config", str(data), *map(str, options)]
+    return find_run("Some, seed 0", arguments, seed, "runs", contents or Contents()).folder
+
+
+def test_a_run_is_found_again_by_what_decides_its_numbers(data, features, tmp_path):
+    known = folder_of(data)
+    assert len(known.name) == identity.DIGITS
+    assert find_run("Another name", ["--config", str(data)], 0, "runs", Contents()).folder == known
+    assert folder_of(data, "--out", "elsewhere", "--train.device", "auto", "--data.workers", 3) == known
+    assert folder_of(data, seed=1) != known
+    for option, value in (("train.epochs", 5), ("model.top_k", 2), ("data.query", "question")):
+        assert folder_of(data, f"--{option}", value) != known
+
+
+def test_the_spelling_of_a_path_does_not_decide(data, features, tmp_path, monkeypatch):
+    known = folder_of(data)
+    for split in ("train", "val", "test"):
+        shutil.copy(data.parent / f"{split}.json", tmp_path / f"other_{split}.json")
+        assert folder_of(data, f"--data.{split}", tmp_path / f"other_{split}.json") == known
+        assert folder_of(data, f"--data.{split}", os.path.relpath(data.parent / f"{split}.json")) == known
+    shutil.copy(ROOT / "dataset/TextPrompt.xlsx", tmp_path / "prompts.xlsx")
+    assert folder_of(data, "--data.prompts", tmp_path / "prompts.xlsx", "--data.truth", tmp_path) == known
+    assert folder_of(data, "--data.features", features) == known
+
+
+@pytest.mark.parametrize("changed", ["annotations", "prompts", "manifest", "feature", "sentence"])
+def test_a_run_is_another_one_when_its_data_change(data, features, tmp_path, changed):
+    known = folder_of(data)
+    if changed == "annotations":
+        rows = read_json(data.parent / "test.json")
+        rows[0]["anser"] = "yes" if rows[0]["anser"] == "no" else "no"
+        write_json(tmp_path / "test.json", rows)
+        assert folder_of(data, "--data.test", tmp_path / "test.json") != known
+        return
+    if changed == "prompts":
+        book = openpyxl.load_workbook(ROOT / "dataset/TextPrompt.xlsx")
+        book["MUSIC-AVQA"].cell(2, 5).value += " Indeed."
+        book.save(tmp_path / "prompts.xlsx")
+        assert folder_of(data, "--data.prompts", tmp_path / "prompts.xlsx") != known
+        return
+    if changed == "manifest":
+        edit_json(features / "vggish/manifest.json", weights_sha256="another")
+    else:
+        path = features / ("text/features.npy" if changed == "sentence" else "clip_token_4/00000003.npy")
+        array = np.load(path)
+        array[0] += 1
+        save_npy(path, array)
+    assert folder_of(data, "--data.features", features) != known
+
+
+def test_features_are_read_once_and_again_when_they_change(data, features, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        Folder,
+        "read",
+        lambda self, videos, read=Folder.read: reads.append(videos) or read(self, videos),
+    )
+    for record in features.rglob(RECORD):
+        record.unlink()
+    options = ("--data.features", features)
+    folder_of(data, *options, contents=Contents(keep=False))
+    assert len(reads) == 3 * 10
+    assert not list(features.rglob(RECORD))
+    contents = Contents()
+    known = folder_of(data, *options, contents=contents)
+    folder_of(data, *options, seed=1, contents=contents)
+    assert len(reads) == 2 * 3 * 10
+    assert folder_of(data, *options) == known
+    assert len(reads) == 2 * 3 * 10
+    os.utime(features / "vggish/00000003.npy", (1, 1))
+    assert folder_of(data, *options) == known
+    assert reads[2 * 3 * 10 :] == [["00000003"]]
+
+
+def test_only_what_a_run_reads_decides(data, features):
+    shutil.rmtree(features / "vggish")
+    options = ("--model.network", "means", "--model.means_of", "[frame]")
+    assert folder_of(data, *options, "--data.features", features) == folder_of(data, *options)
+    with pytest.raises(UserError, match=r"vggish: no such folder.*feat_script\.extract_audio"):
+        folder_of(data, "--data.features", features)
+
+
+def test_what_is_missing_is_named(data, tmp_path):
+    with pytest.raises(UserError, match=r"absent\.json: no such file"):
+        folder_of(data, "--data.val", tmp_path / "absent.json")
+    with pytest.raises(UserError, match=r"data\.test names several files"):
+        folder_of(data, "--data.test", "{a: a.json, b: b.json}")
+
+
+def test_the_commands_are_those_of_a_user(data):
+    run = find_run("a", ["--config", str(data)], 3, "runs", Contents())
+    assert run.config == resolve(run.arguments)
+    train, test = run.commands
+    assert train == ["train.py", "--config", str(data), "--train.seed", "3", "--out", str(run.folder), "--resume"]
+    assert test == ["test.py", "--run", str(run.folder)]
+
+
+# The code
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A copy of the project's code, which may be changed: (module, edit) -> the modules whose code is another."""
+    for room in ("configs", "dataset", "nets", "utils"):
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.xlsx"))
+    for entry in ("train.py", "test.py"):
+        shutil.copy(ROOT / entry, tmp_path)
+    monkeypatch.setattr(identity, "ROOT", tmp_path)
+
+    def edited(path, edit, options=()):
+        before = code_of(resolve(options))
+        (tmp_path / path).write_text(edit((tmp_path / path).read_text()))
+        after = code_of(resolve(options))
+        assert before.keys() == after.keys()
+        return [name for name in before if before[name] != after[name]]
+
+    return edited
+
+
+def test_the_code_is_that_which_a_run_imports():
+    tspm, means = (code_of(resolve(["--model.network", name])) for name in ("tspm", "means"))
+    shared = {"train", "test", "nets.network", "dataset.loader", "utils.losses", "dataset.music_avqa"}
+    assert {*shared, "nets.tspm.model", "nets.tspm.spatial", "nets.token_merging"} <= tspm.keys()
+    assert {*shared, "nets.means", "nets.tspm.fusion"} <= means.keys()
+    assert not means.keys() & {"nets.tspm.spatial", "nets.tspm.model", "dataset.avqa"}
+    assert not any(name.startswith("scripts") for name in tspm)
+
+
+def test_only_what_code_does_counts(code):
+    path, more = "nets/tspm/spatial.py", "\n\nWIDER = 2\n"
+    assert code(path, lambda text: text.replace('"""', '"""More words. ', 1) + "\n# a comment\n") == []
+    assert code("nets/tspm/options.py", lambda text: text.replace('"""TSPM."""', '"""The network."""')) == []
+    assert code(path, lambda text: text + more, ["--model.network", "means"]) == []
+    assert code(path, lambda text: text + more) == ["nets.tspm.spatial"]
+    assert code("nets/__init__.py", lambda text: text + more) == []  # a new network in the register
