@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from configs import schema
 from dataset import DATASETS
@@ -23,6 +22,7 @@ from dataset.features import open_features
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
+from utils.progress import tqdm
 
 ROOT = Path(__file__).parents[2]
 DIGITS = 12
