@@ -75,7 +75,6 @@ def open_data(
     if "train" in tables:
         tables["train"] = _known_answers(tables["train"], vocabulary, notes)
 
-    assert config.tokens is not None, "settled when the model's options were read"
     store = open_features(config.features, config.layout, kinds, config.segments, config.tokens)
     videos = sorted(set().union(*(table["video_id"] for table in tables.values())))
     faults = store.verify(videos)

@@ -128,7 +128,7 @@ class FeatureStore:
 
 
 def open_features(
-    root: str | Path, layout: str, kinds: Iterable[str], segments: int, tokens: int, text: bool = True
+    root: str | Path, layout: str, kinds: Iterable[str], segments: int, tokens: int | None, text: bool = True
 ) -> FeatureStore:
     """Open the features below `root` and compare their manifests with each other and with `segments` and `tokens`.
 
@@ -137,14 +137,14 @@ def open_features(
         layout: "files", "packed" or "public".
         kinds: those wanted, of "audio", "frame" and "token".
         segments: T of every video.
-        tokens: M of every frame as stored; selects the folder of the tokens.
+        tokens: M of every frame as stored; selects the folder of the tokens. None where no tokens are wanted.
         text: whether text is wanted; checking and packing do without.
 
     Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
     contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
     """
     root, kinds = Path(root), [kind for kind in KINDS if kind in set(kinds)]
-    given = {"segments": segments, "tokens": tokens}
+    given: dict[str, int | None] = {"segments": segments, "tokens": tokens}
     if layout == "public":
         paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
         folders = {kind: _public_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
@@ -173,7 +173,7 @@ def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
     return {video: "\n".join(reasons) for video, reasons in merged.items()}
 
 
-def _existing(root: Path, kind: Kind, given: dict[str, int]) -> Path:
+def _existing(root: Path, kind: Kind, given: dict[str, int | None]) -> Path:
     path = root / kind.folder.format(**given)
     if not path.is_dir():
         others = sorted(other.name for other in root.glob(kind.folder.format(tokens="*[0-9]")) if other != path)

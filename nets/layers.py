@@ -9,10 +9,18 @@ matrices multiply into one. The functions and the parameters (names, shapes, ini
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def unrounded(device: torch.device) -> AbstractContextManager:
+    """The block whose products are in float32 under autocast too: what selects or pairs must not be rounded."""
+    if device.type == "meta":  # shapes without data; autocast does not know it
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class Dropout(nn.Module):

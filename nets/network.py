@@ -61,12 +61,11 @@ def _freeze_unreached(model: Network, sizes: FeatureSizes) -> None:
     """Freeze what no gradient can reach, since an optimizer or DDP could do nothing with it."""
     parameters = list(model.parameters())
     with torch.enable_grad():  # also where a model is built to be used without gradients
-        seen = model.eval()(**zero_inputs(sizes, 2))  # two videos: a loss may set one against the other
+        seen = model.train()(**zero_inputs(sizes, 2))  # two videos: a loss may set one against the other
         total = seen.logits.sum() + sum(loss.sum for loss in seen.losses.values())
         gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)
-    model.train()
 
 
 def zero_inputs(sizes: FeatureSizes, questions: int, videos: int | None = None) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nets.layers import unrounded
+
 
 class Matching(NamedTuple):
     """Which tokens merge: positions are within set A, targets within set B."""
@@ -58,7 +60,7 @@ def match_tokens(metric: Tensor, r: int) -> Matching:
     """
     n = metric.shape[1]
     assert 1 <= r <= (n - 1) // 2, (n, r)
-    with torch.no_grad(), torch.autocast(metric.device.type, enabled=False):
+    with torch.no_grad(), unrounded(metric.device):
         metric = F.normalize(metric.float(), dim=-1)
         similarity = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (N, nA, nB)
         similarity[:, 0] = -torch.inf  # the class token sorts last, so it is kept
@@ -83,7 +85,7 @@ def merge_tokens(x: Tensor, size: Tensor, matching: Matching) -> tuple[Tensor, T
     Sums run in float32, also under autocast, as a product with a 0/1 matrix: unlike scattered additions that is
     deterministic on CUDA. TF32 applies where it is on.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with unrounded(x.device):
         weighted = torch.cat([x.float() * size[..., None], size[..., None]], dim=-1)  # the size rides as a channel
         a, b = weighted[:, ::2], weighted[:, 1::2]
         joins = F.one_hot(matching.target, b.shape[1]).to(weighted.dtype).transpose(1, 2)  # (N, nB, r)

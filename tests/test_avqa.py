@@ -49,8 +49,10 @@ def test_the_probability_of_an_answer_is_that_among_the_choices_offered():
     choices = torch.tensor([[0, 2, 3, -1], [1, 2, 3, -1], [-1, -1, -1, -1]])
     for offered, wanted in ((None, logits.softmax(-1).amax(-1)), (choices, [0.66524, 1 / 3, np.nan])):
         batches = [
-            SimpleNamespace(inputs={"logits": logits[rows]}, choices=None if offered is None else offered[rows])
-            for rows in (slice(0, 2), slice(2, 3))
+            SimpleNamespace(
+                inputs={"logits": logits[rows]}, choices=None if offered is None else offered[rows], rows=rows
+            )
+            for rows in (np.array([0, 1]), np.array([2]))
         ]
         answers = answer(Fixed(), batches, "fp32", torch.device("cpu"), looks=False)
         np.testing.assert_allclose(answers.probability, wanted, atol=1e-5)

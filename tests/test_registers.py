@@ -51,8 +51,8 @@ class Toy(Network):
         super().__init__()
         self.frame, self.text, self.answer = nn.Linear(frame, wide), nn.Linear(text, wide), nn.Linear(wide, answers)
 
-    def forward(self, frame, text, video, question, prompt):
-        v, q = self.frame(frame[video].float()), self.text(text[question])
+    def forward(self, frame, text, video, asked, question, prompt):
+        v, q = self.frame(frame[video].float())[asked], self.text(text[question])
         weights = torch.einsum("btd,bd->bt", v, q).softmax(dim=1)
         selected = weights.topk(2).indices.sort(dim=1).values
         return Perception(self.answer(torch.einsum("bt,btd->bd", weights, v) * q), weights, selected)

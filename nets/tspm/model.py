@@ -5,10 +5,9 @@ frame as stored, S merged tokens, D hidden width, C answers, N sentences in the 
 token and text features.
 """
 
-import torch
 from torch import Tensor, nn
 
-from nets.layers import StandardizedLinear
+from nets.layers import StandardizedLinear, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes
 from nets.token_merging import merge_schedule
@@ -57,7 +56,7 @@ class TSPM(Network):
         token: Tensor | None = None,  # (S', T, M, Dt)
     ) -> Perception:
         """Answer B questions about V videos."""
-        with torch.autocast(text.device.type, enabled=False):  # in float32: rounded scores select other segments
+        with unrounded(text.device):  # rounded scores select other segments
             v = self.frame(frame[video].to(text.dtype))  # (V, T, D)
             segment_weights, selected = self.temporal(text[prompt], v, asked)  # Eq. 1-2: (B, T), (B, K)
         a = self.audio(audio[video].to(text.dtype))  # (V, T, D)
