@@ -173,7 +173,7 @@ def test_every_part_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys)
     given = ["--device", "cpu", "--rounds", "1", "--videos", "32", "--epochs", "2", "--work", str(tmp_path)]
     benchmark.main([*given, "--json", str(figures), "--png", str(picture)], SMALL)
     printed, found = capsys.readouterr().out, json.loads(figures.read_text())
-    parts = ["machine", "peak", "train", "evaluation", "reading", "step fed from"]
+    parts = ["machine", "peak", "train", "evaluation", "reading", "evaluation reads", "step fed from"]
     assert set(found) == {*parts, "train.py, 16 videos on", "train.py", "extraction"}
     assert all(f"\n{name}  " in printed for name in found)
     assert set(found["train"]) == {"ours, fp32", *PLAIN}
@@ -182,7 +182,14 @@ def test_every_part_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys)
         assert row["times_ours"] == pytest.approx(row["seconds"] / found["train"]["ours, fp32"]["seconds"])
         assert (name in PLAIN) == ("logit_difference" in row)
     assert set(found["peak"]) == {"copy", "fp32"}
-    assert found["evaluation"]["evaluation, fp32"]["questions_per_second"] > 0
+    for name, row in found["evaluation"].items():
+        assert row["logit_difference"] < 1e-5
+        assert row["same_answers"]
+        assert (row["times_faster"] == 1) == name.endswith(", 1 a video")
+    whole, looked = found["evaluation reads"].values()
+    nbytes = {kind: np.prod(shape) * np.dtype(dtype).itemsize for kind, (shape, dtype) in SMALL.kinds.items()}
+    assert whole["bytes_per_question"] == pytest.approx(sum(nbytes.values()), rel=0.31)  # a video once in a batch
+    assert whole["bytes_per_question"] > looked["bytes_per_question"] > nbytes["audio"] / 1.43
     assert trainings == [(epochs, "cpu", "fp32", place) for epochs, place in ((1, "disk"), (1, "device"), (2, "auto"))]
     trained = found["train.py"]["32 videos"]
     assert trained["epochs"] == 2

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from scripts.benchmark.data import fed_step, make_features, read_rates, run_training
+from scripts.benchmark.data import evaluation_reads, fed_step, make_features, read_rates, run_training
 from scripts.benchmark.extraction import extraction_rates
 from scripts.benchmark.measure import Rows
 from scripts.benchmark.train import Shapes, Step, compute
@@ -77,6 +77,7 @@ def measure(options, runtime: Runtime, shapes: Shapes, work: Path):
     if "data" in only:
         config = make_features(work, options.videos, shapes, public=True)
         yield {"reading": read_rates(config, shapes, runtime, rounds)}
+        yield {"evaluation reads": evaluation_reads(config, Step(shapes, device), runtime)}
         yield {"step fed from": fed_step(config, Step(shapes, device, record=on_gpu), runtime, rounds)}
     if "memory" in only:
         config = make_features(work, MEMORY_VIDEOS, shapes)

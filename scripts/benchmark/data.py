@@ -34,6 +34,7 @@ from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
 from utils.progress import tqdm
 from utils.runtime import Runtime
+from utils.scoring.evaluation import perceive
 
 QUESTION = "Where is the performance?"
 DRAWN = 64  # videos whose features are drawn; the others repeat them, as drawing takes longer than writing
@@ -163,6 +164,32 @@ def fed_step(config: DataConfig, step: Step, runtime: Runtime, rounds: int) -> R
         del loader, batch  # and what is mapped
     row = {"seconds": min(seconds), "median": statistics.median(seconds)}
     return {"disk": row | {"waiting_share": statistics.median(shares), "worst_waiting_share": max(shares)}}
+
+
+def evaluation_reads(config: DataConfig, step: Step, runtime: Runtime) -> Rows:
+    """Bytes that evaluation reads of a question, of 1.43 about a video as in MUSIC-AVQA's test file."""
+    data = open_data(config, tuple(KINDS), ("train",))
+    split, loader, size = data.splits["train"], Loader(data, runtime, "disk", config.workers), len(step.answer)
+    videos = min(len(data.videos), 10 * size)
+    rows = np.r_[:videos, len(data.videos) : len(data.videos) + round(0.43 * videos)]  # the second lap of the videos
+    store, whole, some, taken = data.store, data.store.read, data.store.read_segments, [0]
+
+    def counted(array: np.ndarray) -> np.ndarray:
+        taken[0] += array.nbytes
+        return array
+
+    store.read = lambda *wanted: counted(whole(*wanted))
+    store.read_segments = lambda *wanted: counted(some(*wanted))
+    found, orders = {}, np.split(rows, range(size, len(rows), size))
+    for name, batches in (
+        ("tokens of all segments", loader.batches(split, orders)),
+        ("tokens that are looked at", loader.by_video(split, rows, size)),
+    ):
+        taken[0] = 0
+        deque(perceive(step.model, batches, step.precision, runtime.device), maxlen=0)
+        found[name] = {"bytes_per_question": taken[0] / len(rows)}
+    step.model.train()
+    return found
 
 
 def run_training(config: DataConfig, shapes: Shapes, epochs: int, device: str, precision: str, residency: str) -> dict:
