@@ -23,6 +23,15 @@ def unrounded(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
+def take(x: Tensor, rows: Tensor, segments: Tensor) -> Tensor:
+    """x (V, T, D) at one of the rows (B,) and some segments (B, K) each: (B, K, D).
+
+    As `x[rows[:, None], segments]`, but for a gradient that a GPU adds up instead of sorting it.
+    """
+    places = rows[:, None] * x.shape[1] + segments
+    return x.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
+
+
 class Dropout(nn.Module):
     """Inverted dropout. On the CPU, uncompiled, a draw of 64 bits serves four elements: a third of `nn.Dropout`'s time.
 

@@ -70,7 +70,7 @@ class Means(Network):
     ) -> Perception:
         """Answer B questions about V videos."""
         streams = {
-            kind: project(features[kind][video].to(text.dtype).mean(dim=1))[asked]  # the mean commutes with it
+            kind: project(features[kind][video].to(text.dtype).mean(dim=1)).index_select(0, asked)
             for kind, project in self.projections.items()
         }
         return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)

@@ -7,7 +7,7 @@ token and text features.
 
 from torch import Tensor, nn
 
-from nets.layers import StandardizedLinear, unrounded
+from nets.layers import StandardizedLinear, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes
 from nets.token_merging import merge_schedule
@@ -63,17 +63,17 @@ class TSPM(Network):
         q = self.question(text[question])  # (B, D)
         a_ctx, v_ctx = self.context(a, v)  # (V, T, D)
 
-        a_sel = a[asked[:, None], selected]  # (B, K, D)
-        v_sel = v[asked[:, None], selected]  # (B, K, D)
+        a_sel = take(a, asked, selected)  # (B, K, D)
+        v_sel = take(v, asked, selected)  # (B, K, D)
         v_spa, *tokens = self.spatial(a_sel, v_sel, token, video[asked], selected)  # Eq. 3-5: (B, K, D)
         a_grd, v_grd = self.grounding(q, a_sel, v_spa)  # (B, D)
 
         streams = {
             "a_grd": a_grd,
-            "a_ctx": a_ctx.mean(dim=1)[asked],
+            "a_ctx": a_ctx.mean(dim=1).index_select(0, asked),
             "a_sel": a_sel.mean(dim=1),
             "v_grd": v_grd,
-            "v_ctx": v_ctx.mean(dim=1)[asked],
+            "v_ctx": v_ctx.mean(dim=1).index_select(0, asked),
             "v_sel": v_sel.mean(dim=1),
             "v_spa": v_spa.mean(dim=1),
         }
