@@ -190,11 +190,12 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
     log = RunLog(folder, at.epoch, at.epoch * steps + at.step) if runtime.is_main else None
     for epoch in range(at.epoch, options.epochs):
         began = time.perf_counter()
-        order = epoch_order(questions.video, options.batch_size, options.seed, epoch, config.data.window)
+        group = options.questions_per_video
+        order = epoch_order(questions.video, options.batch_size, options.seed, epoch, config.data.window, group)
         mine = (loader.share(questions, rows) for rows in order[at.step :])
         losses = Losses(at.totals if runtime.is_main else {}, questions.questions["question_id"], runtime)
         bar = tqdm(total=steps, initial=at.step, desc=f"epoch {epoch + 1}", leave=False, disable=log is None)
-        for step, batch in enumerate(loader.batches(questions, mine), start=at.step):
+        for step, batch in enumerate(loader.batches(questions, mine, once=group > 1), start=at.step):
             seed(options.seed, epoch * steps + step, runtime.rank)
             losses.add(learn(len(order[step]), answer=batch.answer, **batch.inputs), batch.rows)
             bar.update()

@@ -38,6 +38,8 @@ class TrainConfig:
     """Epochs; the best by validation accuracy is kept."""
     batch_size: int = 64
     """Questions per step, over all processes together."""
+    questions_per_video: int = 1
+    """Questions about one video that stay together in a batch and share what depends on it alone; the paper's is 1."""
     lr: float = 1e-4
     """Learning rate of Adam."""
     rates: dict[str, float] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
         factors = {f"rates.{group}": factor for group, factor in self.rates.items()}
-        names = ("epochs", "batch_size", "lr", "lr_step", "lr_gamma")
+        names = ("epochs", "batch_size", "questions_per_video", "lr", "lr_step", "lr_gamma")
         for name, value in ({name: getattr(self, name) for name in names} | factors).items():
             if value <= 0:
                 raise UserError(f"train.{name} must be more than 0, is {value}")
@@ -84,6 +86,8 @@ class Config:
         if self.data.tokens is None:
             self.data.tokens = self.model.stored_tokens()
         self.model.check(self.data.segments, self.data.tokens)
+        if self.data.window and self.train.questions_per_video > 1:
+            raise UserError("data.window orders single questions: take it with train.questions_per_video 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Every option with its value, as plain data. A null `data.tokens` stays null: it follows later overrides."""

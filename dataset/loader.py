@@ -58,16 +58,26 @@ class Batch(NamedTuple):
     rows: np.ndarray  # (B,) rows of the split
 
 
-def epoch_order(video: np.ndarray, batch_size: int, seed: int, epoch: int, window: int) -> list[np.ndarray]:
+def epoch_order(
+    video: np.ndarray, batch_size: int, seed: int, epoch: int, window: int, group: int = 1
+) -> list[np.ndarray]:
     """The shuffled rows of each global batch of an epoch: a function of the arguments alone. The last may be short.
 
     `video` (Q,) is the video of each question. A `window` of 0 shuffles all questions. With one of fewer videos than
     there are, those about a video come close together: videos stand in a line, drawn anew in every epoch, and the
     window moves along it whose questions are shuffled. What is read for the first question about a video is still
-    cached for the others, and the disk has as much to do in every batch.
+    cached for the others, and the disk has as much to do in every batch. A `group` of questions about a video stays
+    together: as many as that, or what a video has left.
     """
     random = np.random.default_rng([seed, epoch])
-    if 0 < window <= video.max():
+    if group > 1:
+        mixed = random.permutation(len(video))
+        by_video = mixed[np.argsort(video[mixed], kind="stable")]
+        first = np.searchsorted(video[by_video], video[by_video])  # where the video begins
+        number = (np.arange(len(video)) - first) // group  # of the group within its video
+        _, of = np.unique(np.stack([video[by_video], number]), axis=1, return_inverse=True)
+        order = by_video[np.argsort(random.permutation(of.max() + 1)[of], kind="stable")]
+    elif 0 < window <= video.max():
         place = random.permutation(video.max() + 1)  # of each video in the line
         order = np.argsort(place[video] + window * random.random(len(video)))
     else:
@@ -103,43 +113,46 @@ class Loader:
         by_video = np.argsort(split.video[rows], kind="stable")
         return rows[np.sort(np.array_split(by_video, self.runtime.world)[self.runtime.rank])]
 
-    def batches(self, split: Split, orders: Iterable[np.ndarray]) -> Iterator[Batch]:
-        """A batch for each array of rows of `split`, in order; every question with a video of its own."""
-        if self.residency == "device":
-            return (self._batch(split, rows, split.video[rows], np.arange(len(rows)), self.features) for rows in orders)
+    def batches(
+        self, split: Split, orders: Iterable[np.ndarray], once: bool = False, elsewhere: bool = False
+    ) -> Iterator[Batch]:
+        """A batch for each array of rows of `split`, in order; each question with its own video, or a video `once`.
+
+        From disk, kinds that are large may stay `elsewhere`, and are read where the network looks.
+        """
         wanted = ((rows, *np.unique(split.video[rows], return_inverse=True)) for rows in orders)
-        gathered = ahead(self._gather, wanted, self.workers, self._prefetch)
-        made = ((split, rows, of, np.arange(len(rows)), features) for rows, _, of, features in gathered)
+
+        def indices(videos: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return (videos, of) if once else (videos[of], np.arange(len(of)))
+
+        if self.residency == "device":
+            return (self._batch(split, rows, *indices(videos, of), self.features) for rows, videos, of in wanted)
+        kinds = [kind for kind in self.data.store.shapes if not (elsewhere and KINDS[kind].by_segment)]
+        gathered = ahead(partial(self._gather, kinds), wanted, self.workers, partial(self._prefetch, kinds))
+        made = (
+            (split, rows, *indices(np.arange(len(videos)), of), features) for rows, videos, of, features in gathered
+        )
         return _overlapped(self._batch, made, self.crossing) if self.crossing else starmap(self._batch, made)
 
     def by_video(self, split: Split, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
-        """Batches of these rows for evaluation: questions about a video come together, and what depends on it once.
-
-        From disk, kinds that are large are read where the network looks: `Elsewhere`.
-        """
+        """Batches of these rows for evaluation: questions about a video come together, and what depends on it once."""
         orders = in_batches(rows[np.argsort(split.video[rows], kind="stable")], batch_size)
-        wanted = ((rows, *np.unique(split.video[rows], return_inverse=True)) for rows in orders)
-        if self.residency == "device":
-            return (self._batch(split, rows, videos, of, self.features) for rows, videos, of in wanted)
-        some = [kind for kind in self.data.store.shapes if not KINDS[kind].by_segment]
-        gathered = ahead(partial(self._gather, kinds=some), wanted, self.workers, partial(self._prefetch, kinds=some))
-        made = ((split, rows, np.arange(len(videos)), of, features) for rows, videos, of, features in gathered)
-        return _overlapped(self._batch, made, self.crossing) if self.crossing else starmap(self._batch, made)
+        return self.batches(split, orders, once=True, elsewhere=True)
 
-    def _prefetch(self, wanted: tuple[np.ndarray, ...], kinds: Iterable[str] | None = None) -> None:
+    def _prefetch(self, kinds: Collection[str], wanted: tuple[np.ndarray, ...]) -> None:
         _, videos, _ = wanted
-        for kind in kinds or self.data.store.shapes:
+        for kind in kinds:
             self.data.store.prefetch(kind, [self.data.videos[i] for i in videos])
 
     def _gather(
-        self, wanted: tuple[np.ndarray, ...], kinds: Collection[str] | None = None
+        self, kinds: Collection[str], wanted: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Tensor | Elsewhere]]:
         """Read the features of a batch's videos, each once; those of other `kinds` are left where they are."""
         rows, videos, of = wanted
         names = [self.data.videos[i] for i in videos]
         gathered: dict[str, Tensor | Elsewhere] = {}
         for kind in self.data.store.shapes:
-            if kinds is None or kind in kinds:
+            if kind in kinds:
                 gathered[kind] = held = _empty(self.data.store, kind, len(rows), pinned=self.device.type == "cuda")
                 self.data.store.read(kind, names, held[: len(names)].numpy())
             else:

@@ -188,6 +188,7 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
         (["--model.network", "tspn"], "model.network must be one of tspm, means, is 'tspn'; did you mean 'tspm'?"),
         (["--data.dataset", "avqb"], "data.dataset must be one of music_avqa, avqa, is 'avqb'"),
         (["--train.rates", "{deep: 0}"], "train.rates.deep must be more than 0"),
+        (["--data.window", "5", "--train.questions_per_video", "2"], "take it with train.questions_per_video 1"),
         (["--data.window", "-1"], "data.window must be 0 or more"),
         (["--model.top_k", "0"], "model.top_k must be at least 1, is 0"),
         (["--model.top_k", "3.5"], "model.top_k"),

@@ -1,17 +1,19 @@
-"""In evaluation what depends on a video, or on a segment of it, is computed and read once, and the answers stay."""
+"""What depends on a video, or on a segment of it, is computed and read once, and answers and gradients stay."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dataset.data import open_data
-from dataset.loader import Loader
+from dataset.loader import Loader, epoch_order
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.tspm.options import TSPMOptions
 from nets.tspm.spatial import distinct
 from scripts import pack_features
-from tests.small_run import TOKENS, data_config, make_learnable_data
+from tests.small_run import TOKENS, assert_same_run, data_config, make_learnable_data, trained
 from utils.runtime import Runtime
 from utils.scoring.evaluation import answer
 
@@ -85,3 +87,52 @@ def test_distinct_columns_are_found_with_their_first_places():
     first, of = distinct(pairs)
     assert torch.equal(pairs[:, first][:, of], pairs)
     assert sorted(first.tolist()) == [0, 1, 4]
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 300), st.integers(1, 30), st.integers(2, 9), st.integers(0, 3))
+def test_questions_about_a_video_stay_together_in_groups(questions, videos, group, epoch):
+    video = np.random.default_rng(questions).integers(videos, size=questions)
+    order = np.concatenate(epoch_order(video, 7, 5, epoch, 0, group))
+    assert sorted(order) == list(range(questions))
+    ends = np.flatnonzero(np.diff(video[order])) + 1
+    runs = np.split(video[order], ends)
+    wanted = sum(-(-count // group) for count in np.bincount(video))  # of a video one group may be short
+    assert len(runs) <= wanted
+    if len(runs) == wanted:  # none of a video's groups follow each other
+        assert max(map(len, runs)) <= group
+    assert np.array_equal(order, np.concatenate(epoch_order(video, 7, 5, epoch, 0, group)))
+
+
+def test_groups_are_shuffled_and_so_are_the_questions_in_them():
+    video = np.repeat(np.arange(200), 8)
+    first, second = (np.concatenate(epoch_order(video, 64, 0, epoch, 0, 4)) for epoch in (0, 1))
+    assert not np.array_equal(first, second)
+    groups = [{tuple(sorted(group)) for group in order.reshape(-1, 4).tolist()} for order in (first, second)]
+    assert len(groups[0] & groups[1]) < 40  # of 400
+    assert abs(np.corrcoef(video[first], np.arange(len(first)))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("residency", ["device", "disk"])
+def test_sharing_videos_in_training_changes_no_gradient(path, residency):
+    """Without dropout, which questions about one video then share."""
+    data = open_data(data_config(path), ("audio", "frame", "token"), ["train"])
+    asked, loader = data.splits["train"], Loader(data, CPU, residency, 1)
+    (rows, *_) = epoch_order(asked.video, 24, 0, 0, 0, 4)
+    assert len(np.unique(asked.video[rows])) < 12
+    found = []
+    for once in (False, True):
+        model = network(data, dropout=0.0).train()
+        (batch,) = loader.batches(asked, [rows], once)
+        assert len(batch.inputs["video"]) == (len(np.unique(asked.video[rows])) if once else len(rows))
+        torch.nn.functional.cross_entropy(model(**batch.inputs).logits, batch.answer).backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_with_groups_can_be_resumed(path, tmp_path):
+    arguments = ("--config", path, "--train.questions_per_video", 4, "--out")
+    whole = trained(*arguments, tmp_path / "whole", "--train.epochs", 3)
+    trained(*arguments, tmp_path / "run", "--train.epochs", 2)
+    assert_same_run(trained(*arguments, tmp_path / "run", "--train.epochs", 3, "--resume"), whole)
