@@ -203,6 +203,15 @@ def test_the_prompt_asks_or_with_qprompt_the_question(tmp_path, layout):
     assert (prompts.prompt != prompts.question).all()
 
 
+def test_each_split_has_rows_of_text_of_its_own(music):
+    together = open_data(music, KINDS, ["train", "val", "test"])
+    for name, split in together.splits.items():
+        alone = open_data(music, KINDS, [name])
+        for column in ("question", "prompt"):
+            rows, expected = getattr(split, column), getattr(alone.splits[name], column)
+            np.testing.assert_array_equal(together.text[rows], alone.text[expected])
+
+
 @pytest.mark.parametrize(("shuffle", "moved"), [("audio", {"audio"}), ("visual", {"frame", "token"})])
 def test_shuffled_features_are_those_of_another_video_of_the_split(music, shuffle, moved):
     plain = open_data(music, KINDS, ("train", "test"))

@@ -1,6 +1,7 @@
 """A mutant's trial: the tree is copied, the mistake made in the copy, the test run there."""
 
 import contextlib
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -9,10 +10,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.mutants import Mutant
-from tests.small_run import ROOT
+import hypothesis  # noqa: F401 - these are loaded once, and each trial is a fork that has them
+import jsonargparse  # noqa: F401
+import openpyxl  # noqa: F401
+import pandas  # noqa: F401
+import pytest
+import torch.utils.tensorboard
 
-QUIET = ("-q", "--no-header", "-p", "no:cacheprovider")
+from tests.mutants import Mutant
+
+ROOT = Path(__file__).parents[2]  # a trial must find no module of ours loaded, so that of tests.small_run won't do
 
 
 @contextlib.contextmanager
@@ -39,16 +46,31 @@ def mutated(mutant: Mutant, source: str) -> str:
 
 
 def passes(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether tests, `file::name` below tests/, pass in a tree. Raises `RuntimeError` where one does not run."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }  # a stale .pyc would be believed
-    command = [sys.executable, "-m", "pytest", "-x", *QUIET, *(f"tests/{test}" for test in tests)]
-    done = subprocess.run(command, cwd=tree, env=environment, check=False, capture_output=True, text=True, timeout=600)
-    if done.returncode not in (0, 1) or (done.returncode == 0 and " passed" not in done.stdout):
-        raise RuntimeError(f"{', '.join(tests)}: does not run\n{done.stdout}{done.stderr}")
-    return done.returncode == 0
+    """Whether tests, `file::name` below tests/, pass in a tree. Raises `RuntimeError` where they do not run."""
+    with tempfile.NamedTemporaryFile("r") as printed:
+        trial = multiprocessing.get_context("fork").Process(target=_run, args=(tree, tests, printed.name))
+        trial.start()
+        trial.join()
+        said = printed.read()
+    if trial.exitcode not in (0, 1) or (trial.exitcode == 0 and " passed" not in said):
+        raise RuntimeError(f"{', '.join(tests)}: did not run, exit status {trial.exitcode}\n{said}")
+    return trial.exitcode == 0
+
+
+def _run(tree: Path, tests: Sequence[str], printed: str) -> None:
+    """Run tests in a tree, with one thread, in a process that ends with the exit status of pytest."""
+    file = os.open(printed, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}  # a stale .pyc would be believed
+    sys.dont_write_bytecode = True
+    torch.set_num_threads(1)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    sys.path[0] = str(tree)
+    os.chdir(tree)
+    options = ("-x", "-q", "--no-header", "-p", "no:cacheprovider")
+    sys.exit(pytest.main([*options, *(str(tree / "tests" / test) for test in tests)]))
 
 
 def is_noticed(mutant: Mutant, tree: Path) -> bool:
