@@ -93,7 +93,7 @@ MUTANTS = [
     Mutant("softmax over queries", "nets/layers.py",
            "+ bias).softmax(dim=-1)", "+ bias).softmax(dim=1)",
            "test_layers.py::test_single_head_attention_is_the_library_s"),
-    Mutant("value bias escapes dropout", "nets/layers.py",
+    Mutant("one head's value bias escapes dropout", "nets/layers.py",
            "context + weights.sum(dim=-1, keepdim=True) * (wo @ bv)", "context + wo @ bv",
            "test_layers.py::test_dropped_weights_weigh_the_values_and_their_bias"),
     Mutant("several heads' value bias escapes dropout", "nets/layers.py",
