@@ -203,6 +203,16 @@ def test_the_prompt_asks_or_with_qprompt_the_question(tmp_path, layout):
     assert (prompts.prompt != prompts.question).all()
 
 
+def test_each_split_has_rows_of_text_of_its_own(music):
+    edit(music.val, list.reverse)  # the same questions in another order
+    together = open_data(music, KINDS, ["train", "val", "test"])
+    for name, split in together.splits.items():
+        alone = open_data(music, KINDS, [name])
+        for column in ("question", "prompt"):
+            rows, expected = getattr(split, column), getattr(alone.splits[name], column)
+            np.testing.assert_array_equal(together.text[rows], alone.text[expected])
+
+
 @pytest.mark.parametrize(("shuffle", "moved"), [("audio", {"audio"}), ("visual", {"frame", "token"})])
 def test_shuffled_features_are_those_of_another_video_of_the_split(music, shuffle, moved):
     plain = open_data(music, KINDS, ("train", "test"))
@@ -243,3 +253,17 @@ def test_without_validation_questions_a_tenth_of_the_training_videos_is_held_out
     again = open_data(data_config(path, val=None), (), ["val"])
     assert list(again.splits) == ["val"]
     assert list(again.splits["val"].questions["question_id"]) == list(val["question_id"])
+
+
+def test_copies_of_a_recording_are_held_out_together(tmp_path):
+    path = make_data(tmp_path, videos=33)
+    config = data_config(path, val=None)
+    rows = read_json(config.train)
+    for row in rows:  # three videos of each recording
+        number = int(row["video_id"])
+        row["video_id"] = f"{number // 3 * 3:08d}" + ("", "_flip", "_flip+00000000")[number % 3]
+    write_json(config.train, rows)
+    data = open_data(config, (), ["train", "val"])
+    train, val = ({i[:8] for i in data.splits[split].questions["video_id"]} for split in ("train", "val"))
+    assert train.isdisjoint(val)
+    assert (len(train), len(val)) == (9, 1)

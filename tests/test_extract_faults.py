@@ -50,9 +50,10 @@ def test_a_damaged_video_is_kept_and_counted(visual, videos, tmp_path, capfd):
     assert status["problem"].startswith("ends at")
 
 
-def test_numbers_that_are_not_finite_fail_the_video(visual, weights, tmp_path):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_fail_the_video(visual, weights, tmp_path, value):
     state = torch.load(weights["clip"])
-    state["visual.proj"][0, 0] = torch.nan
+    state["visual.proj"][0, 0] = value
     torch.save(state, tmp_path / "nan.pt")
     assert visual("--clip", tmp_path / "nan.pt") == 1
     rows = list(csv.reader((tmp_path / "features" / "clip_frame" / "failures.csv").open()))

@@ -55,6 +55,14 @@ def test_every_fault_of_a_file_is_named(root):
             opened(root).read("token", [video])
 
 
+def test_a_file_with_more_than_its_array_is_faulty(root):
+    path = root / "clip_token_4" / f"{VIDEOS[2]}.npy"
+    path.write_bytes(path.read_bytes() + b"more")
+    assert list(opened(root).check(VIDEOS)) == [VIDEOS[2]]
+    with pytest.raises(UserError, match="truncated or overlong"):
+        opened(root).read("token", [VIDEOS[2]])
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["audio", "token"])
 def test_only_a_deep_check_reads_the_numbers(root, kind, value):

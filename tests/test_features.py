@@ -26,7 +26,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("layout", ["files", "packed", "public"])
 def test_every_layout_reads_what_was_written(tmp_path, layout):
-    questions = {5: (SENTENCES[0], SENTENCES[2]), 9: (SENTENCES[1], SENTENCES[2])}
+    questions = {5: (SENTENCES[2], SENTENCES[0]), 9: (SENTENCES[1], SENTENCES[0])}
     if layout == "public":
         made = write_public(tmp_path, VIDEOS, questions)
     else:

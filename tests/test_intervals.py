@@ -184,6 +184,15 @@ def test_a_clear_difference_has_a_small_p():
     assert compare([a], [b], TABLE1_COLUMNS).loc["All", "p"] == pytest.approx(2 / 10_001)
 
 
+def test_p_is_two_sided():
+    """Of two videos, one each for b and for a: a quarter of the resamples holds the one alone, a quarter the other."""
+    a, b = flat("uv", [0, 1]), flat("uv", [1, 0])
+    assert compare([a], [b], TABLE1_COLUMNS).loc["All", "p"] == 1
+    a, b = flat("uvw", [0, 0, 1]), flat("uvw", [1, 1, 0])
+    # differences of 3 draws, each +1 or -1 with 2 : 1; at most 0 where two or three of them are -1: 7 of 27
+    assert compare([a], [b], TABLE1_COLUMNS).loc["All", "p"] == pytest.approx(2 * 7 / 27, abs=0.02)
+
+
 # --- other scores than accuracy ---
 
 

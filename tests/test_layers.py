@@ -85,3 +85,33 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate):
     torch.manual_seed(0)
     assert torch.equal(layer(x), y)
     assert layer.eval()(x) is x
+
+
+def dropped_by_hand(made, query, keys, heads):
+    """`nn.MultiheadAttention`'s own way, all projected and dropped after the softmax, with the layer's own draws."""
+    q, k, v = (
+        F.linear(x, weight, bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for x, weight, bias in zip(
+            (query, keys, keys), made.in_proj_weight.chunk(3), made.in_proj_bias.chunk(3), strict=True
+        )
+    )
+    weights = (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1)  # (N, H, Q, L)
+    torch.manual_seed(1)
+    kept = made.dropout(weights.transpose(1, 2).contiguous()).transpose(1, 2)
+    assert (kept == 0).any()
+    return made.out_proj((kept @ v).transpose(1, 2).flatten(2)), weights.mean(dim=1)
+
+
+@pytest.mark.parametrize("made", [SingleHeadAttention(16, 0.5), QueryAttention(16, 4, 0.5)])
+def test_dropped_weights_weigh_the_values_and_their_bias(made):
+    torch.manual_seed(0)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    query, keys = torch.randn(3, 2, 16), torch.randn(3, 7, 16)
+    expected, weights = dropped_by_hand(made, query, keys, getattr(made, "heads", 1))
+    torch.manual_seed(1)
+    attended = made(query, keys)
+    if isinstance(attended, tuple):
+        attended, ours = attended
+        torch.testing.assert_close(ours, weights)  # as they were before dropout
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)

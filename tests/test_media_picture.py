@@ -78,6 +78,11 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path, aspect, shape):
 
 
 def test_stretched_as_it_is_stored_then_turned():
-    frame = av.VideoFrame.from_ndarray(np.zeros((120, 90, 3), np.uint8), "rgb24")
+    stored = np.zeros((120, 90, 3), np.uint8)
+    stored[:, 45:] = 255
+    frame = av.VideoFrame.from_ndarray(stored, "rgb24")
     held = {name: getattr(frame, name) for name in ("width", "height", "colorspace", "color_range", "to_ndarray")}
-    assert _upright_rgb(SimpleNamespace(**held, rotation=90), 16 / 9).shape == (160, 120, 3)
+    image = _upright_rgb(SimpleNamespace(**held, rotation=90), 16 / 9)
+    assert image.shape == (160, 120, 3)
+    assert image[:76].min() > 215  # against the clock: the right half is the upper one
+    assert image[84:].max() < 40

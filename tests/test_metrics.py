@@ -109,3 +109,8 @@ def test_random_choice_counts_distinct_choices():
 def test_judge_needs_a_prediction_for_every_question():
     with pytest.raises(ValueError, match="zip"):
         metrics.judge(asked([("Where", "a")]), [])
+
+
+def test_judge_forgives_case_and_white_space():
+    judged = metrics.judge(asked([("Where", "Swimming pool"), ("Where", "field")]), ["swimming  POOL ", "fields"])
+    assert judged["correct"].tolist() == [True, False]

@@ -137,6 +137,16 @@ def test_selection_takes_the_largest_weights_in_time_order(top_k):
         assert selected.tolist() == sorted(weights.argsort(descending=True)[:top_k].tolist())
 
 
+def test_selection_is_the_same_in_training():
+    """Its weights are taken without dropout."""
+    model, given = small(dropout=0.9), inputs()
+    expected = model.eval()(**given)
+    for _ in range(3):
+        seen = model.train()(**given)
+        assert torch.equal(seen.segment_weights, expected.segment_weights)
+        assert torch.equal(seen.selected, expected.selected)
+
+
 def test_selection_and_answers_do_not_depend_on_the_rest_of_the_batch():
     model, given = small().eval(), inputs()
     together = model(**given)

@@ -5,8 +5,8 @@ import torch
 
 from nets.network import build
 from nets.tspm.options import TSPMOptions
-from tests.test_model import inputs, sizes_of
-from utils.numerics import set_precision
+from tests.test_model import inputs, sizes_of, small
+from utils.numerics import autocast, set_precision
 
 
 def test_bfloat16_selects_what_float32_selects_but_for_near_ties():
@@ -21,6 +21,13 @@ def test_bfloat16_selects_what_float32_selects_but_for_near_ties():
     assert rough.segment_weights.dtype == torch.float32
     torch.testing.assert_close(rough.segment_weights, exact.segment_weights, rtol=1e-5, atol=1e-7)
     assert torch.equal(rough.selected, exact.selected)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_products_are_as_rough_as_was_asked(precision, dtype):
+    model, given = small().eval(), inputs()
+    with torch.no_grad(), autocast(torch.device("cpu"), precision):
+        assert model(**given).logits.dtype == dtype
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

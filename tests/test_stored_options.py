@@ -90,6 +90,7 @@ def test_a_number_of_stored_tokens_and_null_for_the_same_are_one_run():
 @pytest.mark.parametrize(
     ("option", "value", "refused"),
     [("model.top_k", 3, True), ("data.sheet", "AVQA", True), ("train.precision", "bf16", True),
+     ("train.seed", 1, True), ("train.lr", 0.5, True), ("train.batch_size", 8, True), ("train.lr_step", 8, True),
      ("data.train", "the/same.json", False), ("data.features", "elsewhere", False), ("train.epochs", 40, False),
      ("out", "moved", False)],
 )  # fmt: skip

@@ -129,3 +129,9 @@ def test_malformed_values_are_named(held):
 def test_a_row_without_a_question_is_named(row, field):
     with pytest.raises(UserError, match=f"field '{field}'"):
         question_text(row)
+
+
+def test_a_row_of_its_own_comes_before_the_row_for_all():
+    rows = PromptTable({"Who plays?": "Somebody plays.", "*": "Something happens."}, "here")
+    assert rows.fill("who plays", []).prompt == "Somebody plays."
+    assert rows.fill("Who sings?", []) == ("Who sings?", "Something happens.", "*")

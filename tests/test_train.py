@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -25,6 +26,7 @@ from nets.options import FeatureSizes
 from nets.tspm.options import TSPMOptions
 from tests.small_run import TOKENS, assert_same_run, data_config, losses, make_learnable_data, trained, weights
 from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
 from utils.losses import Losses
 from utils.numerics import seed
 from utils.runtime import Runtime
@@ -115,7 +117,10 @@ def test_the_defaults_are_the_paper_s():
     assert {name: options[name] for name in expected} == expected
     model = TSPMOptions()
     assert (model.top_k, model.tokens, model.hidden, model.heads, model.dropout) == (10, 14, 512, 4, 0.1)
-    assert schema.Config().data.segments == 60
+    assert model.streams == ["a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_spa"]
+    assert (model.temporal, model.spatial, model.spm_frames, model.spm_blocks) == ("top_k", "tokens", "selected", 1)
+    data = schema.Config().data
+    assert (data.segments, data.tokens, data.query, data.shuffle, data.window) == (60, 14, "prompt", None, 0)
 
 
 def test_rates_slow_what_lies_between_projections_and_classifier(data, tmp_path):
@@ -183,12 +188,15 @@ def test_features_are_standardised_by_those_of_the_training_videos(data, tmp_pat
 
 
 def gradients(data: Path, rows: np.ndarray, questions: int, runtime: Runtime = CPU) -> dict[str, torch.Tensor]:
-    """The raw gradients of one training step over these questions, by `make_step`, before the optimizer moves."""
+    """The raw gradients of one training step over these questions, by `make_step`, before the optimizer moves.
+
+    `runtime` is the step's; the data and the network are those of one process.
+    """
     config = config_of(data, "--model.dropout", 0)
     opened, loader, _ = open_all(data, config)
-    state = train.set_up(config, opened, runtime, None)
+    state = train.set_up(config, opened, CPU, None)
     state.optimizer.step = lambda: None
-    learn = train.make_step(config, state, loader, CPU)
+    learn = train.make_step(config, state, loader, runtime)
     (batch,) = loader.batches(opened.splits["train"], [rows])
     learn(questions, answer=batch.answer, **batch.inputs)
     return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
@@ -261,6 +269,17 @@ def test_losses_are_means_over_steps_of_unequal_size():
     assert held.look() == {"answer": pytest.approx(5 / 3)}
     assert held.sums() == {"answer": [8.0, 5.0]}
     assert held.means() == {"answer": pytest.approx(1.6)}
+    held.add({"answer": torch.tensor([2.0, 4])}, np.array([2]))
+    assert held.look() == {"answer": 0.5}  # of the steps since the last look
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
+def test_a_loss_that_is_not_finite_names_its_questions(value):
+    held = Losses({}, pd.Series(["7", "8", "9"]), CPU)
+    held.add({"answer": torch.tensor([4.0, 1])}, np.array([0]))
+    held.add({"answer": torch.tensor([value, 2])}, np.array([1, 2]))
+    with pytest.raises(UserError, match="not finite; the batch held the questions 8, 9"):
+        held.look()
 
 
 def test_a_run_can_be_copied_with_its_data_and_goes_on(data, plain, tmp_path):
