@@ -68,7 +68,7 @@ def test_each_step_is_told_its_true_size_and_seeded_by_its_place(fitted):
 def test_the_order_is_that_of_the_run_s_seed(fitted):
     for epoch, ((video, *rest), _) in enumerate(fitted.orders):
         assert video is fitted.video
-        assert rest == [16, 7, epoch, 3]  # batch size, seed, epoch, window
+        assert rest == [16, 7, epoch, 3, 1]  # batch size, seed, epoch, window, group
     assert len(fitted.orders) == 2
 
 
