@@ -1,0 +1,74 @@
+"""How many threads a training step wants on the CPU: with the cores to itself, and beside a process that keeps one busy.
+
+An operator shared among threads ends with the last of them, and a core that is taken keeps all others waiting.
+"""
+
+import contextlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+
+from scripts.benchmark.measure import Counter, Rows
+from scripts.benchmark.train import Shapes, Step
+from utils.machine import usable_cores
+from utils.progress import tqdm
+
+NARROW = Shapes(segments=20, frame=128, token=128, text=128, top_k=5)  # Bandstand's demo, but for hidden and batch
+SHAPES = [
+    shapes._replace(hidden=hidden, batch=batch)
+    for shapes in (NARROW, Shapes())
+    for hidden in (64, 128, 256, 512)
+    for batch in (16, 64)
+    if shapes is NARROW or hidden >= 128
+]
+SECONDS = 0.3  # of a measurement, or a step where that takes longer
+
+
+def thread_rates(rounds: int, shapes: list[Shapes] = SHAPES) -> Rows:
+    """Steps a second on one thread and on all cores, alone and beside a neighbour: medians of rounds in turn."""
+    device, before, cores = torch.device("cpu"), torch.get_num_threads(), usable_cores()
+    steps = {f"hidden {s.hidden}, batch {s.batch}, {s.segments} segments": Step(s, device) for s in shapes}
+    rates: dict[str, dict[str, list[float]]] = {name: {} for name in steps}
+    work = {}
+    for name, step in steps.items():
+        with Counter() as counted:
+            step()
+        work[name] = counted.flops / 1e9
+    with _neighbour() as neighbour:
+        for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
+            for name, step in steps.items():
+                for beside, told in (("alone", signal.SIGSTOP), ("beside a neighbour", signal.SIGCONT)):
+                    neighbour.send_signal(told)
+                    for threads in sorted({1, cores}):
+                        torch.set_num_threads(threads)
+                        rates[name].setdefault(f"{threads} {beside}", []).append(_rate(step))
+    torch.set_num_threads(before)
+    return {
+        name: {"gflop": work[name]} | {key: statistics.median(each) for key, each in row.items()}
+        for name, row in rates.items()
+    }
+
+
+def _rate(step: Step) -> float:
+    """Steps a second."""
+    began, count = time.perf_counter(), 0
+    while (taken := time.perf_counter() - began) < SECONDS:
+        step()
+        count += 1
+    return count / taken
+
+
+@contextlib.contextmanager
+def _neighbour() -> Iterator[subprocess.Popen]:
+    """A process that keeps a core busy, unless it is stopped."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
