@@ -4,7 +4,6 @@ An operator shared among threads ends with the last of them, and a core that is 
 """
 
 import contextlib
-import signal
 import statistics
 import subprocess
 import sys
@@ -39,11 +38,10 @@ def thread_rates(rounds: int, shapes: list[Shapes] = SHAPES) -> Rows:
         with Counter() as counted:
             step()
         work[name] = counted.flops / 1e9
-    with _neighbour() as neighbour:
-        for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
-            for name, step in steps.items():
-                for beside, told in (("alone", signal.SIGSTOP), ("beside a neighbour", signal.SIGCONT)):
-                    neighbour.send_signal(told)
+    for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
+        for name, step in steps.items():
+            for beside, company in (("alone", contextlib.nullcontext()), ("beside a neighbour", _neighbour())):
+                with company:
                     for threads in sorted({1, cores}):
                         torch.set_num_threads(threads)
                         rates[name].setdefault(f"{threads} {beside}", []).append(_rate(step))
@@ -64,11 +62,12 @@ def _rate(step: Step) -> float:
 
 
 @contextlib.contextmanager
-def _neighbour() -> Iterator[subprocess.Popen]:
-    """A process that keeps a core busy, unless it is stopped."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+def _neighbour() -> Iterator[None]:
+    """A process keeps a core busy, as long as this one lives."""
+    code = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+    process = subprocess.Popen([sys.executable, "-c", code])
     try:
-        yield process
+        yield
     finally:
         process.kill()
         process.wait()
