@@ -51,8 +51,8 @@ class TrainConfig:
     device: Literal["cuda", "cpu", "auto"] = "cuda"
     """Where to compute; auto takes a GPU if there is one."""
     threads: int | None = None
-    """Threads of the CPU that share an operator; they decide the last bits, so a resumed run keeps its number. Null: one
-    where a step is small, else all cores. OMP_NUM_THREADS in the environment wins over this."""
+    """Threads of the CPU that share an operator; they decide the last bits, so a resumed run keeps its number. Null:
+    one where a step is small, else all cores. OMP_NUM_THREADS in the environment wins over this."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Matrix products: exact float32, TF32 on Ampere and later, or bfloat16 autocast."""
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None

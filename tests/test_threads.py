@@ -50,7 +50,9 @@ def test_every_command_says_how_threads_wait_before_torch_is_loaded(monkeypatch)
     """All at once would need as many times the memory; a process each, since what is imported stays."""
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     for name in COMMANDS:
-        said = subprocess.run([sys.executable, "-c", AT_TORCH, name], cwd=ROOT, capture_output=True, text=True)
+        said = subprocess.run(
+            [sys.executable, "-c", AT_TORCH, name], check=False, cwd=ROOT, capture_output=True, text=True
+        )
         assert said.stdout == f"{name} passive\n", said.stderr
 
 

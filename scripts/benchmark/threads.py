@@ -1,4 +1,4 @@
-"""How many threads a training step wants on the CPU: with the cores to itself, and beside a process that keeps one busy.
+"""How many threads a training step wants on the CPU: alone, and beside a process that keeps a core busy.
 
 An operator shared among threads ends with the last of them, and a core that is taken keeps all others waiting.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import torch
 
-from scripts.benchmark.measure import Counter, Rows
+from scripts.benchmark.measure import Rows
 from scripts.benchmark.train import Shapes, Step
 from utils.machine import usable_cores
 from utils.progress import tqdm
@@ -28,16 +28,19 @@ SHAPES = [
 SECONDS = 0.3  # of a measurement, or a step where that takes longer
 
 
-def thread_rates(rounds: int, shapes: list[Shapes] = SHAPES) -> Rows:
-    """Steps a second on one thread and on all cores, alone and beside a neighbour: medians of rounds in turn."""
-    device, before, cores = torch.device("cpu"), torch.get_num_threads(), usable_cores()
-    steps = {f"hidden {s.hidden}, batch {s.batch}, {s.segments} segments": Step(s, device) for s in shapes}
+def thread_rates(rounds: int) -> Rows:
+    """Steps a second on one thread and on all cores, alone and beside a neighbour: medians of rounds in turn.
+
+    Beside them the work by which `utils.runtime.set_threads` decides, in billions.
+    """
+    before, cores, steps, work = torch.get_num_threads(), usable_cores(), {}, {}
+    for each in SHAPES:
+        name = f"hidden {each.hidden}, batch {each.batch}, {each.segments} segments"
+        steps[name] = step = Step(each, torch.device("cpu"))
+        rows = each.batch * each.segments
+        work[name] = rows * sum(parameter.numel() for parameter in step.model.parameters()) / 1e9
+        step()
     rates: dict[str, dict[str, list[float]]] = {name: {} for name in steps}
-    work = {}
-    for name, step in steps.items():
-        with Counter() as counted:
-            step()
-        work[name] = counted.flops / 1e9
     for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
         for name, step in steps.items():
             for beside, company in (("alone", contextlib.nullcontext()), ("beside a neighbour", _neighbour())):
@@ -47,7 +50,7 @@ def thread_rates(rounds: int, shapes: list[Shapes] = SHAPES) -> Rows:
                         rates[name].setdefault(f"{threads} {beside}", []).append(_rate(step))
     torch.set_num_threads(before)
     return {
-        name: {"gflop": work[name]} | {key: statistics.median(each) for key, each in row.items()}
+        name: {"work": work[name]} | {key: statistics.median(each) for key, each in row.items()}
         for name, row in rates.items()
     }
 
