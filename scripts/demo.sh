@@ -10,7 +10,7 @@ bandstand=data/bandstand assets=assets/bandstand logs=runs/demo
 mkdir -p $logs
 
 steps=() job=
-trap 'if [ "$job" ]; then kill $job 2>/dev/null && wait $job; fi || true' EXIT # it saves where it is
+trap 'if [ "$job" ]; then kill -- -$job 2>/dev/null && wait $job; fi || true' EXIT # it saves where it is
 
 # step TITLE: what follows belongs to it
 step() {
@@ -21,7 +21,9 @@ step() {
 # beside JOB: runs that function in the background; what it says goes to runs/demo/JOB.log
 beside() {
     log=$logs/$1.log
+    set -m # a process group of its own, so that all of it can be ended
     "$1" >"$log" 2>&1 &
+    set +m
     job=$!
 }
 
