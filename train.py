@@ -53,7 +53,7 @@ from utils.losses import Losses
 from utils.numerics import autocast, seed
 from utils.progress import tqdm
 from utils.run_log import RunLog
-from utils.runtime import Runtime, start
+from utils.runtime import Runtime, set_threads, start
 from utils.scoring.evaluation import predict
 from utils.scoring.metrics import accuracy_row, judge
 
@@ -118,13 +118,17 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
 def set_up(config: schema.Config, data: Data, runtime: Runtime, last: dict[str, Any] | None) -> State:
     """Network, optimizer and schedule: new ones, or those of the checkpoint `last`."""
     options, sizes = config.train, FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
-    described = describe_run(config, data, sizes)
     if last:
         require_same_features(last, sizes, data, config.data)
-        require_same_contents(last, described, config)
     seed(options.seed)
     model = build(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-    if not last:
+    begun, options.threads = options.threads, set_threads(model, options.batch_size * sizes.segments, options.threads)
+    described = describe_run(config, data, sizes)
+    if last:
+        require_same_contents(last, described, config)
+        if begun not in (None, options.threads):
+            raise UserError(f"OMP_NUM_THREADS is {options.threads}, but the run began with {begun} threads; unset it")
+    else:
         measure_features(model, data)
     graph = options.graph and recordable(runtime, options.compile)
     optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, fused=True, capturable=graph)
@@ -259,6 +263,8 @@ def last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | Non
         return None
     if not resume and last["at"]["epoch"] < config.train.epochs:
         raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")
+    if config.train.threads is None:
+        config.train.threads = last["config"]["train"].get("threads")  # as it began
     schema.require_same_training(config, last["config"], path)
     return last
 

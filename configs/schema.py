@@ -52,6 +52,9 @@ class TrainConfig:
     """Seed of initial weights, order and dropout."""
     device: Literal["cuda", "cpu", "auto"] = "cuda"
     """Where to compute; auto takes a GPU if there is one."""
+    threads: int | None = None
+    """Threads of the CPU that share an operator; they decide the last bits, so a resumed run keeps its number. Null:
+    one where a step is small, else all cores. OMP_NUM_THREADS in the environment wins over this."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Matrix products: exact float32, TF32 on Ampere and later, or bfloat16 autocast."""
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
@@ -63,7 +66,8 @@ class TrainConfig:
         """Check what a field's type cannot."""
         factors = {f"rates.{group}": factor for group, factor in self.rates.items()}
         names = ("epochs", "batch_size", "questions_per_video", "lr", "lr_step", "lr_gamma")
-        for name, value in ({name: getattr(self, name) for name in names} | factors).items():
+        threads = {} if self.threads is None else {"threads": self.threads}
+        for name, value in ({name: getattr(self, name) for name in names} | threads | factors).items():
             if value <= 0:
                 raise UserError(f"train.{name} must be more than 0, is {value}")
         if not 0 <= self.seed < 2**32:

@@ -14,8 +14,9 @@ from nets.options import FeatureSizes
 from utils.checkpoint import VERSION, load_run, load_weights
 from utils.errors import UserError
 from utils.files import sha256
+from utils.machine import own_cores
 from utils.manifest import compare_manifests
-from utils.runtime import Runtime, start
+from utils.runtime import Runtime, set_threads, start
 
 
 class StoredRun(NamedTuple):
@@ -43,6 +44,8 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
         sizes = FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
         require_same_features(stored, sizes, data, config.data)
         model = build(config.model, sizes, len(data.vocabulary)).to(runtime.device)
+        threads = config.train.threads and min(config.train.threads, own_cores())  # trained on a larger machine
+        set_threads(model, config.train.batch_size * config.data.segments, threads)
         load_weights(model, stored["model"], path)
         yield StoredRun(config, data, model, runtime)
 

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from feat_script.media import read_audio
-from feat_script.pipeline import default_workers, extract, find_videos
+from feat_script.pipeline import extract, find_videos
 from feat_script.vggish import examples, load_vggish
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.runtime import start
+from utils.machine import own_cores
+from utils.runtime import set_threads, start
 
 FOLDER = "vggish"
 
@@ -35,7 +36,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--hop", type=float, default=1.0, help="seconds between examples of 0.96 s: 1.0 or 0.96")
     parser.add_argument("--segments", type=int, default=60, help="examples of a video: 60 for MUSIC-AVQA, 10 for AVQA")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where VGGish runs")
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=own_cores(), help="processes that decode")
     return parser.parse_args(args)
 
 
@@ -62,7 +63,7 @@ def main(args: list[str] | None = None) -> int:
     with start(options.device, "fp32", "device") as runtime:
         with runtime.main_first():  # one process downloads
             network, digest = load_vggish(options.weights)
-        network.to(runtime.device)
+        set_threads(network.to(runtime.device), options.segments)
         manifest = {
             "version": 1,
             "kind": "audio",

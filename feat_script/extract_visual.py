@@ -18,10 +18,11 @@ from torch import Tensor
 
 from feat_script.clip_vision import encode_frames, fit_image, load_clip, schedules
 from feat_script.media import read_frames
-from feat_script.pipeline import default_workers, extract, find_videos
+from feat_script.pipeline import extract, find_videos
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.runtime import start
+from utils.machine import own_cores
+from utils.runtime import set_threads, start
 
 
 def parse(args: list[str] | None = None):
@@ -43,7 +44,7 @@ def parse(args: list[str] | None = None):
     )
     parser.add_argument("--segments", type=int, default=60, help="frames of a video: 60 for MUSIC-AVQA, 10 for AVQA")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where CLIP runs")
-    parser.add_argument("--workers", type=int, default=default_workers(), help="processes that decode")
+    parser.add_argument("--workers", type=int, default=own_cores(), help="processes that decode")
     return parser.parse_args(args)
 
 
@@ -101,6 +102,7 @@ def main(args: list[str] | None = None) -> int:
     with start(options.device, "fp32", "device") as runtime:
         with runtime.main_first():  # one process downloads
             model, name, digest = load_clip(options.clip, runtime.device)
+        set_threads(model, options.segments * len(model.visual.positional_embedding))
         merging = schedules(model.visual, options.tokens)
         manifests = kinds(model, name, digest, merging, options.segments, options.fit)
         read = partial(read_squares, segments=options.segments, size=model.visual.input_resolution, fit=options.fit)

@@ -24,7 +24,6 @@ from feat_script.reading import Read, read_all
 from feat_script.status import is_current, read_status, write_status
 from utils.errors import UserError
 from utils.files import array_sha256, holds_npy, save_npy, write_bytes, writing
-from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
 from utils.runtime import Runtime
@@ -65,11 +64,6 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
     if not videos:
         raise UserError(f"--videos {folder}: holds no video ({', '.join(sorted(SUFFIXES))})")
     return dict(sorted(videos.items()))
-
-
-def default_workers() -> int:
-    """One decoder for each core that this process may use, shared among the processes of this machine."""
-    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def extract(

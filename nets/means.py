@@ -76,5 +76,5 @@ class Means(Network):
         return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the projections and the classifier."""
-        return {"deep": list(self.fusion.fuse.parameters())} if isinstance(self.fusion, Fusion) else {}
+        """`deep`: what lies between the projections and the classifier; of the question alone, nothing."""
+        return {"deep": list(self.fusion.fuse.parameters()) if isinstance(self.fusion, Fusion) else []}

@@ -1,1 +1,3 @@
 """Commands around training and testing."""
+
+import utils  # noqa: F401 - before torch

@@ -1,39 +1,84 @@
 #!/usr/bin/env bash
 # The main job on videos that the project renders itself: bash scripts/demo.sh
-# Rerunnable: every step skips what is done and goes on where it was interrupted.
+# Rerunnable: every step skips what is done and goes on where it was interrupted. Where a step has two jobs they run
+# side by side, since a small model gains little from a second core of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh requirements.txt
 
-bandstand=data/bandstand assets=assets/bandstand
+bandstand=data/bandstand assets=assets/bandstand logs=runs/demo
+mkdir -p $logs
 
-step() { printf '\n== %s\n' "$*"; }
+steps=() job=
+trap 'if [ "$job" ]; then kill -- -$job 2>/dev/null && wait $job; fi || true' EXIT # it saves where it is
 
-step "1/6 render 500 videos of 20 s, with questions and the truth about when and where ($bandstand)"
+# step TITLE: what follows belongs to it
+step() {
+    steps+=("$SECONDS $*")
+    printf '\n== %s\n' "$*"
+}
+
+# beside JOB: runs that function in the background; what it says goes to runs/demo/JOB.log
+beside() {
+    log=$logs/$1.log
+    set -m # a process group of its own, so that all of it can be ended
+    "$1" >"$log" 2>&1 &
+    set +m
+    job=$!
+}
+
+# join LINES: waits for that job and shows the end of what it said; its failure is the script's
+join() {
+    local status=0
+    wait $job || status=$?
+    job=
+    printf '\n-- %s\n' "$log"
+    tail -n "$1" "$log"
+    return $status
+}
+
+sound_and_text() {
+    python -m feat_script.extract_audio --videos $bandstand/videos --out $bandstand/features \
+        --weights $assets/vggish.pth --segments 20
+    python -m feat_script.extract_text --annotations $bandstand/annotations/{train,val,test}.json \
+        --prompts dataset/TextPrompt.xlsx --sheet MUSIC-AVQA --clip $assets/clip.pt --out $bandstand/features
+}
+
+baseline() {
+    python train.py --config configs/bandstand.yaml --config configs/ablations/question_only.yaml \
+        --out runs/bandstand_question --resume
+    python test.py --run runs/bandstand_question
+}
+
+picture() {
+    python -m scripts.visualize --run runs/bandstand --videos $bandstand/videos --out runs/bandstand/figure4.png
+}
+
+step "render 500 videos of 20 s, with questions and the truth about when and where ($bandstand)"
 python -m scripts.render_bandstand --preset demo --out $bandstand
 
-step "2/6 extract audio, frame, token and text features with the small encoders of $assets"
-python -m feat_script.extract_audio --videos $bandstand/videos --out $bandstand/features \
-    --weights $assets/vggish.pth --segments 20
+step "extract features: frames and tokens; beside them sound, then text; with the small encoders of $assets"
+beside sound_and_text
 python -m feat_script.extract_visual --videos $bandstand/videos --out $bandstand/features \
     --clip $assets/clip.pt --tokens 14 --segments 20
-python -m feat_script.extract_text --annotations $bandstand/annotations/{train,val,test}.json \
-    --prompts dataset/TextPrompt.xlsx --sheet MUSIC-AVQA --clip $assets/clip.pt --out $bandstand/features
+join 2
 
-step "3/6 train TSPM (runs/bandstand)"
+step "train TSPM (runs/bandstand); beside it train and test what sees and hears nothing (runs/bandstand_question)"
+beside baseline
 python train.py --config configs/bandstand.yaml --resume
+join 20
 
-step "4/6 train the question-only baseline, which sees and hears nothing (runs/bandstand_question)"
-python train.py --config configs/bandstand.yaml --config configs/ablations/question_only.yaml \
-    --out runs/bandstand_question --resume
-
-step "5/6 draw what the model looked at"
-python -m scripts.visualize --run runs/bandstand --videos $bandstand/videos --out runs/bandstand/figure4.png
-
-step "6/6 test both on videos that neither has seen"
-python test.py --run runs/bandstand_question
+step "test TSPM on videos that it has not seen; beside it draw what it looked at"
+beside picture
 python test.py --run runs/bandstand
+join 1
 
+printf '\n== %d seconds\n' $SECONDS
+steps+=("$SECONDS")
+for ((i = 0; i + 1 < ${#steps[@]}; i++)); do
+    took=$((${steps[i + 1]%% *} - ${steps[i]%% *}))
+    printf '%5d s %3d %%  %s\n' $took $((SECONDS ? 100 * took / SECONDS : 0)) "${steps[i]#* }"
+done
 cat <<'TXT'
 
 Look at runs/bandstand/figure4.png (when and where the model looked), runs/bandstand/test/accuracy.png and confusion.png.

@@ -14,7 +14,7 @@ from dataset.kinds import KINDS
 from dataset.loader import Loader
 from scripts.benchmark import __main__ as benchmark
 from scripts.benchmark import data as benchmark_data
-from scripts.benchmark import measure
+from scripts.benchmark import measure, threads
 from scripts.benchmark.data import fed_step, make_features, read_rates, run_training
 from scripts.benchmark.extraction import extraction_rates
 from scripts.benchmark.measure import Counter, interleaved, profile
@@ -169,12 +169,16 @@ def test_every_part_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys)
         return run_training(config, shapes, epochs, *given) if epochs == 2 else {"host_gb": 1.0}
 
     monkeypatch.setattr(benchmark, "run_training", train)
+    monkeypatch.setattr(threads, "SHAPES", [SMALL])
+    monkeypatch.setattr(threads, "SECONDS", 0.01)
     figures, picture = tmp_path / "speed.json", tmp_path / "roofline.png"
     given = ["--device", "cpu", "--rounds", "1", "--videos", "32", "--epochs", "2", "--work", str(tmp_path)]
     benchmark.main([*given, "--json", str(figures), "--png", str(picture)], SMALL)
     printed, found = capsys.readouterr().out, json.loads(figures.read_text())
     parts = ["machine", "peak", "train", "evaluation", "reading", "evaluation reads", "step fed from"]
-    assert set(found) == {*parts, "train.py, 16 videos on", "train.py", "extraction"}
+    steps = "steps a second on the CPU by threads"
+    assert set(found) == {*parts, "train.py, 16 videos on", "train.py", "extraction", steps}
+    assert {"work", "1 alone", "1 beside a neighbour"} <= found[steps]["hidden 16, batch 8, 12 segments"].keys()
     assert all(f"\n{name}  " in printed for name in found)
     assert set(found["train"]) == {"ours, fp32", *PLAIN}
     for name, row in found["train"].items():

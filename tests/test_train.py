@@ -136,6 +136,15 @@ def test_rates_slow_what_lies_between_projections_and_classifier(data, tmp_path)
     assert moved == pytest.approx([0.9e-3] * len(moved), rel=1e-2)
 
 
+@pytest.mark.parametrize("ablation", sorted(Path("configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ablation_takes_the_demo_s_rates(ablation):
+    config = schema.from_dict({}, ["--config", "configs/bandstand.yaml", "--config", str(ablation)])
+    shapes = {"audio": (20, 128), "frame": (20, 128), "token": (20, config.data.tokens or 14, 128)}
+    sizes = FeatureSizes(20, {kind: shapes[kind] for kind in config.model.kinds}, 128)
+    groups = train.rate_groups(build(config.model, sizes, 42), config.train)
+    assert sum(len(group["params"]) for group in groups) > 0
+
+
 def test_the_same_seed_gives_the_same_run_and_another_does_not(data, plain, tmp_path):
     assert_same_run(trained("--config", data, "--out", tmp_path / "same", *RECIPE), plain)
     other = trained("--config", data, "--out", tmp_path / "other", *RECIPE, "--train.epochs", 1, "--train.seed", 1)

@@ -15,6 +15,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # Linux, others
 
 
+def own_cores() -> int:
+    """This process's share of them, where a launcher says that several processes of this machine work together."""
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes of the host's memory that programs can still take, within the limits of a container or a scheduler's job.
 

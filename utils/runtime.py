@@ -10,13 +10,15 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.errors import UserError
+from utils.machine import own_cores
 from utils.numerics import set_precision
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(days=7)  # where one process has hours of work before it meets the others
+SMALL = 1e10  # parameters x rows of a batch: below it, a second thread gains little
 # How gloo and NCCL say that they have lost another process. All other errors are this process's own.
 LOST = re.compile(r"\[\S*/gloo/transport/\S+\] |.*ncclRemoteError", re.DOTALL)
 
@@ -72,6 +74,20 @@ class Runtime:
         yield
         if self.is_main:
             self.wait()
+
+
+def set_threads(model: nn.Module, rows: int, wanted: int | None = None) -> int | None:
+    """Set how many threads of the CPU share an operator of `model`, and return it; on a GPU `wanted`, untouched.
+
+    OMP_NUM_THREADS, the user's word, wins; then `wanted`; else it is one where a batch of `rows` (questions x segments)
+    is little work, and all cores where it is much (results/benchmark/threads.md). It decides the last bits of sums.
+    """
+    if next(model.parameters()).is_cuda:
+        return wanted
+    if not os.environ.get("OMP_NUM_THREADS"):
+        work = rows * sum(parameter.numel() for parameter in model.parameters())
+        torch.set_num_threads(wanted or (1 if work < SMALL else own_cores()))
+    return torch.get_num_threads()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from scripts.benchmark.data import evaluation_reads, fed_step, make_features, read_rates, run_training
 from scripts.benchmark.extraction import extraction_rates
 from scripts.benchmark.measure import Rows
+from scripts.benchmark.threads import thread_rates
 from scripts.benchmark.train import Shapes, Step, compute
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -31,7 +32,7 @@ from utils.machine import usable_cores
 from utils.runtime import Runtime, start
 
 COMPUTING = {"peak", "train", "evaluation"}
-PARTS = ("peak", "train", "evaluation", "data", "memory", "epochs", "extraction")
+PARTS = ("peak", "train", "evaluation", "data", "memory", "epochs", "extraction", "threads")
 MEMORY_VIDEOS = 256  # 0.5 GB at the full shapes: more than what differs between two runs, and soon loaded
 
 
@@ -88,6 +89,8 @@ def measure(options, runtime: Runtime, shapes: Shapes, work: Path):
         yield {"train.py": {f"{options.videos} videos": run_training(config, shapes, options.epochs, *given, "auto")}}
     if "extraction" in only:
         yield {"extraction": extraction_rates(device, rounds)}
+    if "threads" in only:
+        yield {"steps a second on the CPU by threads": thread_rates(rounds)}
 
 
 def table(title: str, rows: Rows) -> str:
