@@ -138,9 +138,11 @@ def test_rates_slow_what_lies_between_projections_and_classifier(data, tmp_path)
 
 @pytest.mark.parametrize("ablation", sorted(Path("configs/ablations").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_ablation_takes_the_demo_s_rates(ablation):
-    config = schema.from_dict({}, ["--config", "configs/bandstand.yaml", "--config", str(ablation)])
-    shapes = {"audio": (20, 128), "frame": (20, 128), "token": (20, config.data.tokens or 14, 128)}
-    sizes = FeatureSizes(20, {kind: shapes[kind] for kind in config.model.kinds}, 128)
+    config = schema.from_dict(
+        {}, ["--config", "configs/bandstand.yaml", "--config", str(ablation), "--data.segments", "60"]
+    )
+    shapes = {"audio": (60, 128), "frame": (60, 128), "token": (60, config.data.tokens or 14, 128)}
+    sizes = FeatureSizes(60, {kind: shapes[kind] for kind in config.model.kinds}, 128)
     groups = train.rate_groups(build(config.model, sizes, 42), config.train)
     assert sum(len(group["params"]) for group in groups) > 0
 
