@@ -26,7 +26,13 @@ INPUTS = {  # what each command reads, besides encoders
     "test": ("bandstand/*/*.json", "prompts.xlsx", "features/text/*", "features/*/packed/*", "runs/one/best.pt"),
     "reproduce": ("bandstand/*/*.json", "prompts.xlsx", "features/*/*"),
 }
-OWNERS = ("media", "annotations", "spreadsheets")  # what is read as it is: with other bytes, it is another input
+# What is read as it is: with other bytes, it is another input.
+OWNERS = (
+    "media",
+    "annotations",
+    "spreadsheets",
+    "manifests",
+)  # what is read as it is: with other bytes, it is another input
 
 
 def sort_of(path: str) -> str:
@@ -144,7 +150,8 @@ def read_only(folder: Path) -> Iterator[None]:
     """Let nobody write to a folder."""
     subprocess.run(["mount", "--bind", folder, folder], check=True)
     try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        while subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=False, capture_output=True).returncode:
+            time.sleep(0.01)  # a file is being written
         yield
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
