@@ -94,11 +94,14 @@ class Folder:
     def _noted(self, video: str) -> str | None:
         """The SHA-256 that extraction noted of a video's data; None where there is none."""
         if self.status:
-            with contextlib.suppress(
-                UserError, KeyError, TypeError
-            ):  # features of other origin; a note that is damaged
+            with contextlib.suppress(UserError, KeyError, TypeError):  # of other origin; a damaged note
                 return read_json(video_file(self.status, video, ".json"))["features"][self.path.name]
         return None
+
+    def noted(self) -> set[str]:
+        """The videos of which extraction noted that they have features of this kind, whether the files are there."""
+        notes = self.status.glob("[!.]*.json") if self.status else ()
+        return {note.stem for note in notes if self._noted(note.stem)}
 
     def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
         """Map each faulty video to the reason; `deep` reads the data too and finds NaN and infinite values."""

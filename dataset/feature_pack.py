@@ -157,7 +157,7 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
             f"{index}: {len(gone)} of its videos have no file of their own any more, e.g. {min(gone)}, and would be "
             f"lost; remove {path.parent} first if that is meant"
         )
-    faults = folder.check(stamps)
+    faults = folder.check(stamps.keys() | folder.noted())
     _refuse(folder, faults, skip_faulty)
     videos = [video for video in stamps if video not in faults]
     needed, free = len(videos) * folder.nbytes, shutil.disk_usage(folder.path).free

@@ -6,8 +6,9 @@ Interrupted, it goes on where it was; a damaged video is rendered again. Annotat
 a second for the demo, three for the study, a minute and a half for the full preset.
 """
 
-import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from dataset.bandstand.benchmark import PRESETS, make_scenes, write_annotations
 from dataset.bandstand.render import render
 from dataset.bandstand.scene import Scene
 from utils.cli import Parser
-from utils.errors import command
+from utils.errors import UserError, command
 from utils.files import sha256, write_bytes, writing
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
@@ -44,12 +45,19 @@ def main(arguments: list[str] | None = None) -> None:
     questions = write_annotations(scenes, args.seed, out)
     sums, known = out / "videos" / SUMS, _known(out / "videos" / SUMS)
     todo = [scene for scene in scenes if not _whole(_path(out, scene), known)]
-    with multiprocessing.Pool(args.workers) as pool:
-        rendered = pool.imap_unordered(partial(_render, out), todo)
-        for path, digest in tqdm(rendered, total=len(todo), desc="render", unit="video"):
-            known[path.name] = digest
-            with writing(sums), open(sums, "a") as file:
-                file.write(f"{digest}  {path.name}\n")
+    with ProcessPoolExecutor(args.workers) as pool:
+        rendered = pool.map(partial(_render, out), todo)
+        try:
+            for path, digest in tqdm(rendered, total=len(todo), desc="render", unit="video"):
+                known[path.name] = digest
+                with writing(sums), open(sums, "a") as file:
+                    file.write(f"{digest}  {path.name}\n")
+        except BrokenProcessPool:  # killed: memory is short
+            raise UserError(
+                f"{out / 'videos'}: a process that renders died; run again, perhaps with fewer --workers"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
     listed = "".join(f"{known[_path(out, scene).name]}  {_path(out, scene).name}\n" for scene in scenes).encode()
     if not sums.exists() or sums.read_bytes() != listed:
         write_bytes(sums, listed)

@@ -100,7 +100,7 @@ def told(code: int | None, said: str) -> str:
     """The line with which a command ended that failed, "" for one that did not. Raises `Wrong` for a traceback."""
     if code is None:
         raise Wrong(f"hangs\n{said}")
-    if "Traceback (most recent call last)" in said:
+    if code >= 0 and "Traceback (most recent call last)" in said:
         raise Wrong(said)
     return said if code > 0 else ""
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import resource
 import shutil
 import signal
@@ -33,6 +34,7 @@ OWNERS = (
     "spreadsheets",
     "manifests",
 )  # what is read as it is: with other bytes, it is another input
+READ_AGAIN = r"/results/|metrics.json|predictions.csv|code.json|(last|best).pt"  # of what the queue writes
 
 
 def sort_of(path: str) -> str:
@@ -58,7 +60,8 @@ def candidates(world: World, command: str) -> dict[str, list[str]]:
     reads = {str(path.relative_to(world.here)) for pattern in INPUTS[command] for path in world.here.glob(pattern)}
     found: dict[str, list[str]] = {}
     for name in sorted(reads | world.outputs(command).keys()):
-        if (world.here / name).is_file() and not Path(name).name.startswith("."):
+        read = command != "reproduce" or name in reads or re.search(READ_AGAIN, name)
+        if read and (world.here / name).is_file() and not Path(name).name.startswith("."):
             found.setdefault(sort_of(name), []).append(name)
     return found
 

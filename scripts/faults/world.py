@@ -32,7 +32,8 @@ from utils.errors import UserError
 ROOT = Path(__file__).parents[2]
 SECONDS = 11  # of a video; Bandstand's scenes need as many
 PATIENCE = 60  # s, after which a command hangs
-PASSING = re.compile(r"(^|/)(\.[^/]*|events[^/]*|log\.txt|failures\.csv)$")  # notes for the next run, logs, times
+# Notes for the next run, logs, a copy that a whole run no longer needs.
+PASSING = re.compile(r"(^|/)(\.[^/]*|events[^/]*|log\.txt|failures\.csv|last\.before\.pt)$")
 TIMES = re.compile(rb'"train_seconds": [\d.e-]+|\b1\d{18}\b')  # the latter in ns
 
 
@@ -96,6 +97,7 @@ class World:
     def start(self, name: str, *options: str, begin: Callable[[], None] = lambda: None) -> int:
         """Start a command, after `begin`, and return its process."""
         main, arguments = self.commands[name]
+        self.log.unlink(missing_ok=True)  # what a killed command started may still print to the last one
         with open(self.log, "wb") as log:
             return fork(main, [*arguments, *options], log.fileno(), begin)
 

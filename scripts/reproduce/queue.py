@@ -81,9 +81,10 @@ class Run:
         """The modules in which today's code differs from that which the run began with; "" where it is the same."""
         if not (self.done or self.epochs or (self.folder / "last.pt").exists()):
             return ""  # not begun
-        if not (self.folder / CODE).exists():
+        try:
+            then, now = read_json(self.folder / CODE), code_of(self.config)
+        except UserError:  # lost, or damaged
             return "not known"
-        then, now = read_json(self.folder / CODE), code_of(self.config)
         return ", ".join(name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name))
 
     @property
@@ -175,7 +176,10 @@ class _Job:
 
     def reason(self) -> str:
         """Why the last command failed: its error message, or the last line that it printed."""
-        text = self.log.read_bytes()[self.began :].decode(errors="replace").strip()
+        try:
+            text = self.log.read_bytes()[self.began :].decode(errors="replace").strip()
+        except OSError as error:  # the folder was taken away
+            return f"{self.log}: cannot be read ({error.strerror}); repeat the command"
         said = text[text.rfind("\nerror: ") + 1 :] if "\nerror: " in f"\n{text}" else text.rpartition("\n")[2]
         return said or f"exit status {self.process.returncode}"
 
