@@ -43,7 +43,7 @@ from dataset.loader import Loader, epoch_order
 from nets.layers import StandardizedLinear
 from nets.network import Network, build
 from nets.options import FeatureSizes
-from utils.checkpoint import load_latest, load_weights, save_checkpoint
+from utils.checkpoint import load_checkpoint, load_latest, load_weights, save_checkpoint
 from utils.compiling import compiled
 from utils.cuda_graph import Recorded, recordable
 from utils.errors import Interrupted, UserError, command
@@ -70,6 +70,7 @@ class Position:
     totals: dict[str, list[float]] = field(default_factory=dict)  # sum and count of each loss over the epoch's steps
     best: float = -1.0
     best_epoch: int = 0
+    log: list[str] = field(default_factory=list)  # a line of metrics.jsonl for each epoch
 
 
 @dataclass
@@ -191,7 +192,7 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
     columns = DATASETS[config.data.dataset].columns
     steps = math.ceil(len(questions) / options.batch_size)
     interrupt = Interrupt()
-    log = RunLog(folder, at.epoch, at.epoch * steps + at.step) if runtime.is_main else None
+    log = RunLog(folder, at.log, at.epoch, at.epoch * steps + at.step) if runtime.is_main else None
     for epoch in range(at.epoch, options.epochs):
         began = time.perf_counter()
         group = options.questions_per_video
@@ -266,6 +267,8 @@ def last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | Non
     if config.train.threads is None:
         config.train.threads = last["config"]["train"].get("threads")  # as it began
     schema.require_same_training(config, last["config"], path)
+    if last["at"]["best_epoch"]:
+        load_checkpoint(path.with_name("best.pt"))  # it may stay the best: broken, it is better known now
     return last
 
 
@@ -284,7 +287,7 @@ def announce(config: schema.Config, notes: list[str], residency: str, state: Sta
     print(f"{trained:,} trained parameters, {frozen:,} frozen; features on {residency}")
     if at.epoch or at.step:
         print(f"resuming after epoch {at.epoch}, step {at.step}")
-    if at.epoch < config.train.epochs:  # a finished run keeps the configuration that made it
+    if at.epoch < config.train.epochs or not (folder / "config.yaml").exists():  # else what made it stays
         write_bytes(folder / "config.yaml", resolved.encode())
 
 

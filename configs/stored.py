@@ -90,4 +90,4 @@ def require_same_features(stored: dict[str, Any], sizes: FeatureSizes, data: Dat
             raise UserError(f"{config.features}: {name} is {size}, but the run was trained with {trained}")
     for kind in sorted(stored["manifests"].keys() & data.store.manifests.keys()):
         where = f"{config.features} ({kind})"
-        compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind])
+        compare_manifests(where, stored["manifests"][kind], data.store.manifests[kind], "or extract again as then")

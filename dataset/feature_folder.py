@@ -1,8 +1,8 @@
 """One kind of feature on disk: a folder with one `.npy` file per video.
 
-Files are faulty when they are missing, cut off, pickled, of another shape or dtype than the folder's manifest says, or
-hold NaN or infinite values. All but the last is seen from a file's first bytes and its length, so that tens of
-thousands of files are checked in seconds; nothing is ever unpickled.
+Files are faulty when they are missing, cut off, pickled, of another shape or dtype than the folder's manifest says,
+hold NaN or infinite values, or other data than extraction noted. All but the last two is seen from a file's first bytes
+and its length, so that tens of thousands of files are checked in seconds; nothing is ever unpickled.
 """
 
 import contextlib
@@ -63,8 +63,9 @@ def describe_faults(faults: dict[str, str], examples: int = 3) -> str:
 class Folder:
     """The files `<path>/<video_id>.npy`, each one array of the same shape and dtype."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype):
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, status: Path | None = None):
         self.path, self.shape, self.dtype = path, shape, dtype
+        self.status = status  # folder of the files in which extraction noted digests, if it did
         self.header = header_bytes(shape, dtype)
         self.nbytes = int(np.prod(shape)) * dtype.itemsize  # of one video
 
@@ -76,12 +77,31 @@ class Folder:
         return {video: [found[video].st_size, found[video].st_mtime_ns] for video in sorted(found)}
 
     def fault(self, video: str, out: np.ndarray | None = None) -> str | None:
-        """Say what is wrong with a video's file, or None; its data go into `out`, if given, and must be finite."""
+        """Say what is wrong with a video's file, or None; its data go into `out`, if given, and must be
+        finite and as extraction noted."""
         try:
             self._fill(video, out)
         except UserError as error:
             return " ".join(str(error).removeprefix(f"{self.path / video}.npy: ").split())  # numpy's may have lines
-        return None if out is None or all_finite(out) else "holds NaN or infinite values"
+        if out is None:
+            return None
+        if not all_finite(out):
+            return "holds NaN or infinite values"
+        known = self._noted(video)
+        changed = known is not None and array_sha256(out) != known
+        return "holds other data than were extracted; delete it and extract it again" if changed else None
+
+    def _noted(self, video: str) -> str | None:
+        """The SHA-256 that extraction noted of a video's data; None where there is none."""
+        if self.status:
+            with contextlib.suppress(UserError, KeyError, TypeError):  # of other origin; a damaged note
+                return read_json(video_file(self.status, video, ".json"))["features"][self.path.name]
+        return None
+
+    def noted(self) -> set[str]:
+        """The videos of which extraction noted that they have features of this kind, whether the files are there."""
+        notes = self.status.glob("[!.]*.json") if self.status else ()
+        return {note.stem for note in notes if self._noted(note.stem)}
 
     def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
         """Map each faulty video to the reason; `deep` reads the data too and finds NaN and infinite values."""

@@ -1,11 +1,11 @@
 """Packed features: the files of one kind in one array that is mapped into memory.
 
 `<kind folder>/packed/` holds `features.npy`, (V, ...) with a row per video, and `index.json`: the manifest it was made
-under and, in the order of the rows, each video with the [bytes, time of change] of the file it came from; and the
-SHA-256 of each video's data. The index is removed before the array is replaced and written after it, so a pack without
-its index is none.
+under and, in the order of the rows, each video with the [bytes, time of change] of the file it came from; the SHA-256
+of each video's data; and [bytes, time of change] of the array itself. The index is removed before the array is replaced
+and written after it, so a pack without its index is none.
 The per-video files may be deleted afterwards; where they stay and change, the pack is refused as stale. Where only
-their times have changed, as in a copy, their data are read once and decide.
+their times have changed, as in a copy, their data are read once and decide. So it is with the array.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterable
 from functools import cached_property
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,15 +37,21 @@ class Pack:
         index = self.path.with_name("index.json")
         sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
         which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
-        again = f"pack with: python -m scripts.pack_features {which}"
+        self.again = again = f"pack with: python -m scripts.pack_features {which}"
         if not index.exists():
             raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
-        held = read_json(index)
+        try:
+            held = read_json(index)
+        except UserError as error:
+            raise UserError(f"{error}; {again}") from error
         if not (isinstance(held, dict) and all(isinstance(held.get(field), dict) for field in ("manifest", "videos"))):
             raise UserError(f"{index}: is no index of a pack; {again}")
-        compare_manifests(index, manifest, held["manifest"])
+        compare_manifests(index, manifest, held["manifest"], f"or {again}")
         packed, digests = held["videos"], held.get("sha256", {})
-        shape, dtype = npy_header(self.path)
+        try:
+            shape, dtype = npy_header(self.path)
+        except UserError as error:
+            raise UserError(f"{error}; {again}") from error
         if (shape, dtype) != ((len(packed), *self.shape), self.dtype):
             raise UserError(
                 f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} "
@@ -61,7 +68,7 @@ class Pack:
             packed |= {video: stamps[video] for video in moved}
             with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
                 write_json(index, held)
-        self.packed, self.rows = packed, {video: row for row, video in enumerate(packed)}
+        self.held, self.packed, self.rows = held, packed, {video: row for row, video in enumerate(packed)}
 
     @cached_property
     def _mapping(self) -> mmap.mmap:
@@ -90,8 +97,24 @@ class Pack:
         return find_faults(reason, videos, f"{self.folder.path.name}/packed")
 
     def verify(self, videos: Iterable[str]) -> dict[str, str]:
-        """Look for each video in the index; what is in the pack passed the deep check when it was packed."""
-        return self.check(videos)
+        """Look for each video in the index: what is in the pack passed the deep check when it was packed.
+
+        Where the array's file has changed since, its data are compared with what was packed, once.
+        """
+        faults, found = self.check(videos), self.path.stat()
+        stamp, digests = [found.st_size, found.st_mtime_ns], self.held.get("sha256", {})
+        if self.held.get("array", stamp) == stamp:  # an older pack does not say
+            return faults
+
+        def reason(video: str) -> str | None:
+            same = array_sha256(self._array[self.rows[video]]) == digests.get(video)
+            return None if same else f"holds other data in the pack than were packed; {self.again}"
+
+        spoilt = find_faults(reason, self.rows, f"{self.folder.path.name}/packed")
+        if not spoilt:
+            with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
+                write_json(self.path.with_name("index.json"), self.held | {"array": stamp})
+        return faults | spoilt
 
     def prefetch(self, videos: Iterable[str]) -> None:
         """Ask the disk for the videos that the pack has: whole, not page by page as they are touched."""
@@ -129,12 +152,12 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
         with writing(leftover):
             leftover.unlink()
     stamps = folder.stamps()  # taken before reading: a file that changes meanwhile makes the pack stale
-    if gone := set(read_json(index)["videos"] if index.exists() else ()) - stamps.keys():
+    if gone := _packed(index) - stamps.keys():
         raise UserError(
             f"{index}: {len(gone)} of its videos have no file of their own any more, e.g. {min(gone)}, and would be "
             f"lost; remove {path.parent} first if that is meant"
         )
-    faults = folder.check(stamps)
+    faults = folder.check(stamps.keys() | folder.noted())
     _refuse(folder, faults, skip_faulty)
     videos = [video for video in stamps if video not in faults]
     needed, free = len(videos) * folder.nbytes, shutil.disk_usage(folder.path).free
@@ -170,8 +193,18 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
         file.write(header_bytes((len(packed), *folder.shape), folder.dtype))
         file.flush()
         index.unlink(missing_ok=True)
-    write_json(index, {"manifest": manifest, "videos": packed, "sha256": digests})
+    made = path.stat()
+    array = [made.st_size, made.st_mtime_ns]
+    write_json(index, {"manifest": manifest, "videos": packed, "sha256": digests, "array": array})
     return faults
+
+
+def _packed(index: Path) -> set[str]:
+    """The videos of an older pack."""
+    try:
+        return set(read_json(index)["videos"]) if index.exists() else set()
+    except (UserError, KeyError, TypeError):
+        raise UserError(f"{index}: is damaged; delete it if the videos have files of their own") from None
 
 
 def _refuse(folder: Folder, faults: dict[str, str], skip_faulty: bool) -> None:

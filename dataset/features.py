@@ -19,7 +19,8 @@ from dataset.feature_pack import Pack
 from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, Kind, fits
 from utils.errors import UserError
 from utils.files import npy_header, read_json
-from utils.manifest import NAME, read_manifest
+from utils.manifest import DAMAGED, NAME, read_manifest
+from utils.text_rows import DIGEST, FEATURES, SENTENCES, is_damaged
 
 __all__ = ["FeatureStore", "TextBank", "describe_faults", "open_features"]
 
@@ -156,7 +157,13 @@ def open_features(
         _check_manifest(paths[name] / NAME, name, manifests[name], kind.shape(given))
     _check_alike(wanted, paths, manifests)
     folders = {
-        kind: Folder(paths[kind], tuple(manifests[kind]["shape"]), np.dtype(manifests[kind]["dtype"])) for kind in kinds
+        kind: Folder(
+            paths[kind],
+            tuple(manifests[kind]["shape"]),
+            np.dtype(manifests[kind]["dtype"]),
+            root / KINDS[kind].status_in / "status",
+        )
+        for kind in kinds
     }
     sentences = _Sentences(paths["text"], manifests["text"]) if text else None
     if layout == "packed":
@@ -196,7 +203,7 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
         ("weights_sha256", isinstance(manifest.get("weights_sha256"), str), "a digest"),
     ):
         if not good:
-            raise UserError(f"{path}: field {field!r} is {manifest.get(field)!r}, but must be {wanted}")
+            raise UserError(f"{path}: field {field!r} is {manifest.get(field)!r}, but must be {wanted}; {DAMAGED}")
 
 
 def _check_alike(wanted: dict[str, Kind], paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
@@ -234,16 +241,22 @@ class _Sentences:
     """Rows by sentence: row n of `features.npy` is the n-th sentence of `sentences.json`; surplus rows are ignored."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
-        self.path, self.features, (self.width,) = path / "sentences.json", path / "features.npy", manifest["shape"]
-        sentences = read_json(self.path)
+        self.path, self.features, (self.width,) = path / SENTENCES, path / FEATURES, manifest["shape"]
+        again = f"encode again with: {TEXT.maker}"
+        try:
+            sentences = read_json(self.path)
+            shape, dtype = npy_header(self.features)
+        except UserError as error:
+            raise UserError(f"{error}; {again}") from error
         if not isinstance(sentences, list):
             raise UserError(f"{self.path}: must be a list of sentences, in the order of the rows of features.npy")
-        shape, dtype = npy_header(self.features)
         if shape[1:] != (self.width,) or dtype != np.dtype(manifest["dtype"]) or shape[0] < len(sentences):
             raise UserError(
                 f"{self.features}: is {dtype} {shape}, but sentences.json and the manifest want {manifest['dtype']} "
-                f"({len(sentences)} or more, {self.width}); encode again with: {TEXT.maker}"
+                f"({len(sentences)} or more, {self.width}); {again}"
             )
+        if is_damaged(path, sentences):
+            raise UserError(f"{path}: {SENTENCES} and {FEATURES} are not as {DIGEST} noted them; {again}")
         self.rows = {sentence: row for row, sentence in enumerate(sentences)}
 
     def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:

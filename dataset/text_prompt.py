@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ TEMPLATE, PROMPT = "Question Template", "Declarative Sentence Text Prompt"
 ANY = "*"
 """The template of the row that serves every question that no other row does."""
 
+DAMAGED = (OSError, EOFError, KeyError, ValueError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What a workbook with damaged bytes raises; `SyntaxError`: of the XML."""
 LARGEST = 64 << 20  # bytes that a workbook may unpack to
 CELLS = 10_000_000  # that a sheet may span
 
@@ -193,7 +196,7 @@ def _read_rows(path: str | Path, sheet: str) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{path}: no such file") from None
     except UserError:
         raise
-    except (OSError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile) as error:  # SyntaxError: of the XML
+    except DAMAGED as error:
         raise UserError(f"{path}: cannot be read as an .xlsx workbook ({error})") from error
     sheets = {worksheet.title: worksheet for worksheet in book.worksheets}
     if sheet not in sheets:

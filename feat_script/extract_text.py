@@ -3,7 +3,8 @@
     python -m feat_script.extract_text --annotations train.json val.json test.json --prompts dataset/TextPrompt.xlsx \\
         --sheet MUSIC-AVQA --clip ViT-L/14@336px --out data/features
 
-Row i of the features belongs to sentence i; rows beyond the sentences are room for those to come. Run again after the
+Row i of the features belongs to sentence i; rows beyond the sentences are room for those to come. By
+`digest.json` damage is found, and all is encoded again. Run again after the
 spreadsheet was edited, it encodes the new sentences only; stopped, it goes on where it was. Exit status: 0 all done, 2
 a wrong option, or a question that has no prompt or is too long.
 """
@@ -24,8 +25,9 @@ from utils.files import atomic_path, header_bytes, npy_header, read_json, write_
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
 from utils.runtime import start
+from utils.text_rows import DIGEST, FEATURES, SENTENCES, is_damaged, note_digest
 
-FOLDER, FEATURES, SENTENCES = "text", "features.npy", "sentences.json"
+FOLDER = "text"
 BLOCK = 16384  # sentences that are encoded before they are written
 
 
@@ -97,7 +99,7 @@ def stored_sentences(folder: Path, width: int) -> list[str]:
     except ValueError:
         return []  # none yet, lost or cut: encoded again
     whole = isinstance(sentences, list) and rows >= len(sentences) and rest == [width] and dtype == np.float32
-    return sentences if whole else []
+    return sentences if whole and not is_damaged(folder, sentences) else []
 
 
 def encode_new(model, new: list[str], folder: Path, held: list[str], width: int, truncate: bool) -> None:
@@ -106,6 +108,9 @@ def encode_new(model, new: list[str], folder: Path, held: list[str], width: int,
     Within a block the rows are written first and its sentences listed after, so what is listed always has its rows.
     """
     path, header = folder / FEATURES, header_bytes((len(held) + len(new), width), np.dtype(np.float32))
+    with writing(folder):
+        for name in () if held else (DIGEST, SENTENCES):  # what is listed there would have rows of zeros for a while
+            (folder / name).unlink(missing_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
         if held:
@@ -126,6 +131,7 @@ def encode_new(model, new: list[str], folder: Path, held: list[str], width: int,
                 raise UserError(f"{path}: another run writes it too; let it end, and run again")
             held = held + block
             write_json(folder / SENTENCES, held)
+            note_digest(folder, held)
             bar.update(len(block))
 
 

@@ -1,8 +1,8 @@
 """From a folder of videos to a folder of features: decoding in worker processes, encoding here, resumable.
 
 A video is whole when each of its arrays has the shape and dtype that the folder's manifest says, and its status file,
-which is written last, says that they were made from the video that lies there now. Whatever is not whole is done again;
-whatever is whole is left untouched.
+which is written last, says that they were made from the video that lies there now and hold what they did then. Whatever
+is not whole is done again; whatever is whole is left untouched.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor
 
 from feat_script.reading import Read, read_all
-from feat_script.status import is_current, read_status, write_status
+from feat_script.status import as_noted, is_current, read_status, write_status
 from utils.errors import UserError
 from utils.files import array_sha256, holds_npy, save_npy, write_bytes, writing
 from utils.manifest import claim_manifest
@@ -146,7 +146,8 @@ def _held(
             holds_npy(out / kind / f"{name}.npy", tuple(manifest["shape"]), np.dtype(manifest["dtype"]))
             for kind, manifest in manifests.items()
         )
-        return status if whole and is_current(first, name, status, videos[name]) else None
+        whole = whole and is_current(first, name, status, videos[name]) and as_noted(first, name, manifests, status)
+        return status if whole else None
 
     with ThreadPool(THREADS) as pool:
         found = pool.imap(status_if_whole, videos, chunksize=16)

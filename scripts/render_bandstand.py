@@ -2,12 +2,13 @@
 
     python -m scripts.render_bandstand --preset demo --out data/bandstand
 
-Interrupted, it goes on where it was. Annotations and truth are made anew each time: a second for the demo, three for
-the study, a minute and a half for the full preset.
+Interrupted, it goes on where it was; a damaged video is rendered again. Annotations and truth are made anew each time:
+a second for the demo, three for the study, a minute and a half for the full preset.
 """
 
-import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from dataset.bandstand.benchmark import PRESETS, make_scenes, write_annotations
 from dataset.bandstand.render import render
 from dataset.bandstand.scene import Scene
 from utils.cli import Parser
-from utils.errors import command
+from utils.errors import UserError, command
+from utils.files import sha256, write_bytes, writing
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
+
+SUMS = "SHA256SUMS"  # beside the videos, as `sha256sum` writes it: what is whole is not rendered again
 
 
 @command
@@ -39,11 +43,26 @@ def main(arguments: list[str] | None = None) -> None:
     claim_manifest(out, {"version": 1, "seed": args.seed, "videos": size.videos, "seconds": size.seconds})
     scenes = make_scenes(size, args.seed)
     questions = write_annotations(scenes, args.seed, out)
-    todo = [scene for scene in scenes if not _path(out, scene).exists()]
-    with multiprocessing.Pool(args.workers) as pool:
-        for _ in tqdm(pool.imap_unordered(partial(_render, out), todo), total=len(todo), desc="render", unit="video"):
-            pass
-    megabytes = sum(_path(out, scene).stat().st_size for scene in scenes) / 1e6
+    sums, known = out / "videos" / SUMS, _known(out / "videos" / SUMS)
+    todo = [scene for scene in scenes if not _whole(_path(out, scene), known)]
+    with ProcessPoolExecutor(args.workers) as pool:
+        rendered = pool.map(partial(_render, out), todo)
+        try:
+            for path, digest in tqdm(rendered, total=len(todo), desc="render", unit="video"):
+                known[path.name] = digest
+                with writing(sums), open(sums, "a") as file:
+                    file.write(f"{digest}  {path.name}\n")
+        except BrokenProcessPool:  # killed: memory is short
+            raise UserError(
+                f"{out / 'videos'}: a process that renders died; run again, perhaps with fewer --workers"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    listed = "".join(f"{known[_path(out, scene).name]}  {_path(out, scene).name}\n" for scene in scenes).encode()
+    if not sums.exists() or sums.read_bytes() != listed:
+        write_bytes(sums, listed)
+    with writing(out / "videos"):  # they may be taken away
+        megabytes = sum(_path(out, scene).stat().st_size for scene in scenes) / 1e6
     print(
         f"{out}: {size.videos} videos of {size.seconds} s ({megabytes:.0f} MB, {len(todo)} new), "
         f"{' + '.join(f'{n} {split}' for split, n in questions.items())} questions, {time.perf_counter() - start:.0f} s"
@@ -54,8 +73,24 @@ def _path(out: Path, scene: Scene) -> Path:
     return out / "videos" / f"{scene.video_id}.mp4"
 
 
-def _render(out: Path, scene: Scene) -> None:
-    render(scene, _path(out, scene))
+def _known(sums: Path) -> dict[str, str]:
+    """The SHA-256 of each video, by its name, as far as the lines are whole."""
+    lines = sums.read_text(errors="replace").splitlines() if sums.exists() else []
+    return {name: digest for digest, gap, name in (line.partition("  ") for line in lines) if gap}
+
+
+def _whole(path: Path, known: dict[str, str]) -> bool:
+    """Whether a video is there and as it was rendered; one that is not listed, by an older release or a kill, is."""
+    if not path.exists():
+        return False
+    digest = sha256(path)
+    return known.setdefault(path.name, digest) == digest
+
+
+def _render(out: Path, scene: Scene) -> tuple[Path, str]:
+    path = _path(out, scene)
+    render(scene, path)
+    return path, sha256(path)
 
 
 if __name__ == "__main__":

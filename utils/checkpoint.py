@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 
 VERSION = 2  # of what train.py writes
+REMEDY = "restore a copy of it, or train again with another --out"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any], keep: bool = False) -> None:
@@ -50,12 +52,16 @@ def load_latest(path: Path) -> dict[str, Any] | None:
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without running any code in it. Raises `UserError` where it is not whole."""
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if spoilt := archive.testzip():  # torch.load does not look at the checksums
+                    raise ValueError(f"{spoilt} is damaged")
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file; {REMEDY}") from None
     except Exception as error:  # torch.load raises half a dozen types for a damaged file, some without a message
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        raise UserError(f"{path}: not a readable checkpoint ({reason}); {REMEDY}") from error
 
 
 def load_run(path: str | Path) -> dict[str, Any]:

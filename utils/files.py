@@ -99,6 +99,23 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
 
 
+def seal(path: str | Path, value: dict[str, Any]) -> None:
+    """Write `value` as JSON, with a digest of itself by which `unseal` finds damage."""
+    write_json(path, value | {"digest": _digest(value)})
+
+
+def unseal(path: str | Path) -> Any:
+    """Read what `seal` wrote; without a digest it is of an older release. Raises `UserError` where it is damaged."""
+    value = read_json(path)
+    if isinstance(value, dict) and value.pop("digest", None) not in (None, _digest(value)):
+        raise UserError(f"{path}: holds something else than was written")
+    return value
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def save_npy(path: str | Path, array: np.ndarray) -> None:
     """Write `array` as `.npy`, atomically, without pickling. Raises `UserError` for a full or read-only disk."""
     buffer = io.BytesIO()  # numpy's own writing to a file does not say why it failed

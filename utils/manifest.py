@@ -21,14 +21,18 @@ from utils.errors import UserError
 from utils.files import create, json_bytes, read_json
 
 NAME = "manifest.json"
+DAMAGED = "if it is damaged, delete it and extract again with the settings that made the folder"
 PATIENCE = 5  # s that a manifest may be half-written by another process
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
     """Read a folder's manifest. Raises `UserError` where it is missing or no JSON object."""
-    manifest = read_json(Path(folder) / NAME)
+    try:
+        manifest = read_json(Path(folder) / NAME)
+    except UserError as error:
+        raise UserError(f"{error}; {DAMAGED}") from error
     if not isinstance(manifest, dict):
-        raise UserError(f"{Path(folder) / NAME}: must be a JSON object")
+        raise UserError(f"{Path(folder) / NAME}: must be a JSON object; {DAMAGED}")
     return manifest
 
 
@@ -39,7 +43,7 @@ def claim_manifest(folder: str | Path, manifest: dict[str, Any]) -> None:
     """
     path = Path(folder) / NAME
     if path.exists() or not create(path, json_bytes(manifest)):
-        compare_manifests(path, manifest, _written(path))
+        compare_manifests(path, manifest, _written(path), DAMAGED)
 
 
 def _written(path: Path) -> dict[str, Any]:
@@ -54,11 +58,11 @@ def _written(path: Path) -> dict[str, Any]:
             time.sleep(0.05)
 
 
-def compare_manifests(path: str | Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
+def compare_manifests(path: str | Path, wanted: dict[str, Any], found: dict[str, Any], remedy: str) -> None:
     """Raise `UserError` for the first field in which the manifest at `path` differs from the wanted one."""
     for field in sorted(wanted.keys() | found.keys()):
         if wanted.get(field) != found.get(field):
             raise UserError(
                 f"{path}: field {field!r} is {found.get(field)!r}, but this run wants {wanted.get(field)!r}; "
-                "use another folder, or the settings that made this one"
+                f"use another folder, or the settings that made this one; {remedy}"
             )

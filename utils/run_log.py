@@ -1,33 +1,43 @@
 """What a run writes as it goes: metrics.jsonl, a line an epoch, and TensorBoard's scalars by step."""
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from utils.files import write_bytes
+from utils.files import write_bytes, writing
 
 
 class RunLog:
-    """Appends to what the `epochs` and `steps` that the checkpoint knows have left.
+    """Appends to `lines`, which the checkpoint holds with its `epochs` and `steps`: what is in the file may be damaged,
+    or be left by a run that was killed between it and its checkpoint. TensorBoard's axis counts steps throughout.
 
-    Later lines, left by a run that was killed between them and its checkpoint, are dropped. TensorBoard's axis counts
-    steps throughout.
+    Raises `UserError` where the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, epochs: int, steps: int):
-        self.path = Path(folder) / "metrics.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.lines = [line for line in lines if json.loads(line)["epoch"] <= epochs]
-        self.board = SummaryWriter(str(folder), purge_step=steps + 1)
+    def __init__(self, folder: str | Path, lines: list[str], epochs: int, steps: int):
+        self.path, self.lines = Path(folder) / "metrics.jsonl", lines
+        held = self.path.read_bytes() if self.path.exists() else b""
+        if len(lines) < epochs:  # a checkpoint of before it held them
+            lines += held.decode(errors="replace").splitlines()[len(lines) : epochs]
+        if held != self._text():
+            write_bytes(self.path, self._text())
+        with writing(folder):
+            self.board = SummaryWriter(str(folder), purge_step=steps + 1)
+        threading.excepthook = _hook
+
+    def _text(self) -> bytes:
+        return "".join(f"{line}\n" for line in self.lines).encode()
 
     def step(self, step: int, losses: Mapping[str, float], rates: Sequence[float]) -> None:
         """Losses over the latest steps, and the rates of the parameter groups."""
-        for name, loss in losses.items():
-            self.board.add_scalar(f"step_loss/{name}", loss, step)
-        for number, rate in enumerate(rates):
-            self.board.add_scalar(f"rate/{number}", rate, step)
+        with writing(self.path.parent):
+            for name, loss in losses.items():
+                self.board.add_scalar(f"step_loss/{name}", loss, step)
+            for number, rate in enumerate(rates):
+                self.board.add_scalar(f"rate/{number}", rate, step)
 
     def epoch(
         self,
@@ -43,10 +53,17 @@ class RunLog:
         numbers = {"epoch": epoch, "train_loss": losses["answer"], "val": accuracy, "rate": rate}
         numbers["train_seconds"] = seconds
         self.lines.append(json.dumps(numbers | ({"losses": others} if others else {})))
-        write_bytes(self.path, "".join(f"{line}\n" for line in self.lines).encode())
-        for group, values in {"train_loss": losses, "val": accuracy}.items():
-            for name, value in values.items():
-                self.board.add_scalar(f"{group}/{name}", value, step)
-        self.board.flush()
+        write_bytes(self.path, self._text())
+        with writing(self.path.parent):
+            for group, values in {"train_loss": losses, "val": accuracy}.items():
+                for name, value in values.items():
+                    self.board.add_scalar(f"{group}/{name}", value, step)
+            self.board.flush()
         more = "".join(f"  {name} {loss:.4f}" for name, loss in others.items())
         print(f"epoch {epoch:3}  loss {losses['answer']:.4f}{more}  val {accuracy['All']:.2f} %  {seconds:.0f} s")
+
+
+def _hook(failed: threading.ExceptHookArgs) -> None:
+    """Say nothing of a full disk in the thread that writes for TensorBoard: the next call raises the same error."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)

@@ -29,13 +29,14 @@ from scripts.reproduce.identity import Contents, code_of, identity
 from scripts.reproduce.lock import Lock, lock
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
-from utils.files import read_json, write_bytes, write_json
+from utils.files import read_json, sha256, unseal, write_bytes, write_json
 from utils.machine import usable_cores
 from utils.progress import tqdm
 from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+TEST_AGAIN = "delete it and repeat the command, which tests the run again"
 CODE = "code.json"  # in a run's folder: the code it began with, as `code_of` gives it
 
 
@@ -51,32 +52,39 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the test's results are there; they are written last."""
-        return (self.folder / "test/metrics.json").exists()
+        return all((self.folder / "test" / name).exists() for name in ("metrics.json", "predictions.csv"))
 
     @property
     def results(self) -> dict[str, Any]:
         """What test.py wrote of a run that is done: questions, accuracy, ..."""
-        return read_json(self.folder / "test/metrics.json")
+        return _whole(unseal, self.folder / "test/metrics.json")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """The predictions table of a run that is done."""
-        return read_predictions(self.folder / "test/predictions.csv")
+        path, known = self.folder / "test/predictions.csv", self.results.get("predictions_sha256")
+        if known and _whole(sha256, path) != known:
+            raise UserError(f"{path}: holds something else than was written; {TEST_AGAIN}")
+        return _whole(read_predictions, path)
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """What train.py wrote of each epoch so far."""
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        try:
+            return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        except ValueError as error:
+            raise UserError(f"{path}: is damaged ({error}); delete it, train.py --resume writes it again") from error
 
     @property
     def other_code(self) -> str:
         """The modules in which today's code differs from that which the run began with; "" where it is the same."""
         if not (self.done or self.epochs or (self.folder / "last.pt").exists()):
             return ""  # not begun
-        if not (self.folder / CODE).exists():
+        try:
+            then, now = read_json(self.folder / CODE), code_of(self.config)
+        except UserError:  # lost, or damaged
             return "not known"
-        then, now = read_json(self.folder / CODE), code_of(self.config)
         return ", ".join(name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name))
 
     @property
@@ -84,6 +92,14 @@ class Run:
         """What to run, one after the other."""
         yield ["train.py", *self.arguments, "--out", str(self.folder), "--resume"]
         yield ["test.py", "--run", str(self.folder)]
+
+
+def _whole(read: Callable, path: Path) -> Any:
+    """What `read` makes of a file of results."""
+    try:
+        return read(path)
+    except UserError as error:
+        raise UserError(f"{error}; {TEST_AGAIN}") from error
 
 
 def resolve(arguments: Sequence[str]) -> schema.Config:
@@ -160,7 +176,10 @@ class _Job:
 
     def reason(self) -> str:
         """Why the last command failed: its error message, or the last line that it printed."""
-        text = self.log.read_bytes()[self.began :].decode(errors="replace").strip()
+        try:
+            text = self.log.read_bytes()[self.began :].decode(errors="replace").strip()
+        except OSError as error:  # the folder was taken away
+            return f"{self.log}: cannot be read ({error.strerror}); repeat the command"
         said = text[text.rfind("\nerror: ") + 1 :] if "\nerror: " in f"\n{text}" else text.rpartition("\n")[2]
         return said or f"exit status {self.process.returncode}"
 

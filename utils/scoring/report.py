@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from utils.files import write_bytes, write_json
+from utils.files import seal, sha256, write_bytes
 from utils.scoring.grounding import Scores, by_column, write_grounding
 from utils.scoring.intervals import bootstrap_interval
 from utils.scoring.metrics import Columns, accuracy_row
@@ -52,7 +52,6 @@ def report(
         }
         write_grounding(out / "grounding.csv", predictions, measures)
         written.append("grounding.csv")
-    write_json(out / "metrics.json", metrics)
     if "template" in predictions:
         errors = errors_by_template(predictions).to_csv(index=False, lineterminator="\n")
         write_bytes(out / "errors_by_template.csv", errors.encode())
@@ -60,6 +59,8 @@ def report(
     confusion_matrix(predictions, out / "confusion.png")
     best_known = next(iter(published.values()), {}).get("TSPM") if not others else None
     accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
+    metrics["predictions_sha256"] = sha256(out / "predictions.csv")
+    seal(out / "metrics.json", metrics)  # last: a run that has it is done
     print("\nwrote", ", ".join(str(out / file) for file in written))
 
 

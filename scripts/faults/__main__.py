@@ -1,0 +1,163 @@
+"""Break every long command at random, run it again, and see that nothing is lost.
+
+    python -m scripts.faults --number 200 --seed 0
+
+Each fault starts from a small world of its own. Afterwards the same command must end with the files of a run that
+nothing disturbed, or with a line that names the file and the remedy; the remedy is then followed, and must lead to the
+same files. Exit status: 0 so it was, 1 not always. Full and read-only disks are mounted, which wants root.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+os.environ |= {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # before PyTorch is imported
+
+from scripts.faults.inject import DAMAGE, OWNERS, UNDER_WAY, candidates, damage, disturb, may_mount, sort_of
+from scripts.faults.world import World
+from utils.cli import Parser
+from utils.errors import command
+from utils.files import write_bytes
+
+MAKERS = {  # by what a line says, the commands that it asks for
+    r"extract (it|them) again|extract_(audio|visual)": ("audio", "visual"),
+    r"encode|extract_text": ("text",),
+    "extract again": ("audio", "visual", "text"),
+    r"pack with|pack_features": ("pack",),
+}
+TABLE = "tables/results/tspm/prior.md"
+
+
+class Wrong(Exception):
+    """A fault that was not made good."""
+
+
+def outcome(world: World, name: str, fault: str, random: Random) -> tuple[str, str]:
+    """Inject a fault into a command, run it again; (what was hit, "same" or "one line"). Raises `Wrong`."""
+    hit = None
+    if fault in UNDER_WAY:
+        world.restore(world.before(name))
+        told(*disturb(world, name, fault, random))
+    else:
+        state = random.choice(("before", "killed", "after"))
+        world.restore(world.after(name) if state == "after" else world.before(name))
+        if state == "killed":
+            told(*disturb(world, name, "killed", random))
+        there = candidates(world, name)
+        if not there:
+            world.restore(world.after(name))
+            there = candidates(world, name)
+        hit = random.choice(there[random.choice(sorted(there))])
+        damage(world.here / hit, fault, random)
+    what = f"{hit} ({state})" if hit else ""
+    try:
+        return what, settled(world, name, hit)
+    except Wrong as wrong:
+        raise Wrong(f"{what}: {wrong}") from None
+
+
+def settled(world: World, name: str, hit: str | None) -> str:
+    """Run a command again, following what it says, until its files are those of an undisturbed run."""
+    resume = ["--resume"] if name == "train" else []
+    code, said = world.run(name, *resume)
+    line = told(code, said)
+    owned = hit and sort_of(hit) in OWNERS and (world.before(name) / hit).exists()
+    if code == 0 and not owned:
+        if name == "reproduce" and hit is None and b"--rerun" in (world.here / TABLE).read_bytes():
+            told(*world.run(name, "--rerun"))
+            same(world, name)
+            return "one line"
+        return same(world, name)
+    if hit and not (Path(hit).name in line or Path(hit).stem in line or owned):
+        raise Wrong(f"does not name the file: {line}")
+    if re.search(r"delete|remove", line) and hit:
+        (world.here / hit).unlink(missing_ok=True)
+    elif owned or re.search("restore", line):
+        shutil.copy2(world.before(name) / hit, world.here / hit)
+    asked = [maker for words, makers in MAKERS.items() if re.search(words, line) for maker in makers]
+    for maker in asked:
+        told(*world.run(maker))
+    if not (asked or owned or re.search(r"delete|remove|restore|run again|--out", line)):
+        raise Wrong(f"names no remedy: {line}")
+    was_read = owned and code == 0
+    code, said = world.run(name, *resume)
+    line = told(code, said)
+    if was_read:
+        return "one line" if code else "other input" if world.differences(name) else "same"
+    if code == 0:
+        same(world, name)
+    elif "--out" not in line:
+        raise Wrong(f"the remedy does not help: {line}")
+    return "one line"
+
+
+def told(code: int | None, said: str) -> str:
+    """The line with which a command ended that failed, "" for one that did not. Raises `Wrong` for a traceback."""
+    if code is None:
+        raise Wrong(f"hangs\n{said}")
+    if code >= 0 and "Traceback (most recent call last)" in said:
+        raise Wrong(said)
+    return said if code > 0 else ""
+
+
+def same(world: World, name: str) -> str:
+    """ "same", where a command's files are. Raises `Wrong`."""
+    if different := world.differences(name):
+        raise Wrong(f"silently different: {', '.join(different)}")
+    return "same"
+
+
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """Draw faults, inject them, write the table."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("--number", type=int, default=200, help="faults to inject")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same faults")
+    parser.add_argument("--only", help="a command: all faults for it")
+    parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
+    options = parser.parse_args(arguments)
+    random, counts, wrongs = Random(options.seed), Counter(), 0
+    faults = [*UNDER_WAY, *DAMAGE]
+    if not may_mount():
+        faults = [fault for fault in faults if fault not in ("disk full", "folder read-only")]
+    with tempfile.TemporaryDirectory() as work:
+        world = World(Path(work))
+        for number in range(options.number):
+            name, fault = random.choice(list(world.commands)), faults[number % len(faults)]
+            name = options.only or name
+            try:
+                what, result = outcome(world, name, fault, Random(f"{options.seed} {number}"))
+            except Wrong as wrong:
+                what, result = str(wrong)[-1500:], "WRONG"
+                wrongs += 1
+            print(f"{number:4} {name}: {fault} {what}: {result}", flush=True)
+            counts[fault, name, result] += 1
+    if options.out:
+        write_bytes(options.out, table(counts, faults, list(world.commands)).encode())
+    print(f"{options.number} faults, {wrongs} not made good")
+    return int(wrongs > 0)
+
+
+def table(counts: Counter, faults: list[str], commands: list[str]) -> str:
+    """Counts by fault and command in Markdown."""
+
+    def cell(*keys: tuple[str, str]) -> str:
+        same, line, wrong = (sum(counts[*key, result] for key in keys) for result in ("same", "one line", "WRONG"))
+        return f"{same} + {line}" + (f", {wrong} wrong" if wrong else "") if same + line + wrong else ""
+
+    rows = [["fault", *commands, "all"], ["---"] * (len(commands) + 2)]
+    for fault in faults:
+        cells = [cell((fault, name)) for name in commands]
+        rows.append([fault, *cells, cell(*((fault, name) for name in commands))])
+    by_command = [cell(*((fault, name) for fault in faults)) for name in commands]
+    rows.append(["all", *by_command, cell(*((fault, name) for fault in faults for name in commands))])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
