@@ -51,7 +51,7 @@ def read_all(videos: dict[str, Path], read: Read, workers: int) -> Iterator[Item
 
 def _read_ahead(videos: list[tuple[str, Path]], read: Read, workers: int) -> Iterator[Item]:
     """The videos in order, read in processes. Raises `BrokenProcessPool` when one of these dies."""
-    with ProcessPoolExecutor(workers, initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, initializer=begin_worker) as pool:
         pending: deque[Future[Item]] = deque()
         for video in videos:
             pending.append(pool.submit(_read_one, *video, read))
@@ -77,8 +77,8 @@ def _received(future: Future[Item]) -> Item:
         ) from error
 
 
-def _begin() -> None:
-    """Set up a process that reads: one thread; Ctrl-C is the parent's business; without a parent it ends."""
+def begin_worker() -> None:
+    """Set up a process that works for another: one thread; Ctrl-C is the parent's business; without it, this ends."""
     parent = multiprocessing.parent_process()
     assert parent, "not in the main process"
 

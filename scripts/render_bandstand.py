@@ -17,6 +17,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from dataset.bandstand.benchmark import PRESETS, make_scenes, write_annotations
 from dataset.bandstand.render import render
 from dataset.bandstand.scene import Scene
+from feat_script.reading import begin_worker
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import sha256, write_bytes, writing
@@ -24,7 +25,7 @@ from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
 
-SUMS = "SHA256SUMS"  # beside the videos, as `sha256sum` writes it: what is whole is not rendered again
+SUMS = "SHA256SUMS"  # of the videos, as `sha256sum` writes it: what is whole is not rendered again
 
 
 @command
@@ -43,22 +44,20 @@ def main(arguments: list[str] | None = None) -> None:
     claim_manifest(out, {"version": 1, "seed": args.seed, "videos": size.videos, "seconds": size.seconds})
     scenes = make_scenes(size, args.seed)
     questions = write_annotations(scenes, args.seed, out)
-    sums, known = out / "videos" / SUMS, _known(out / "videos" / SUMS)
+    sums = out / SUMS
+    known = _known(sums)
     todo = [scene for scene in scenes if not _whole(_path(out, scene), known)]
-    with ProcessPoolExecutor(args.workers) as pool:
-        rendered = pool.map(partial(_render, out), todo)
+    with ProcessPoolExecutor(args.workers, initializer=begin_worker) as pool:
         try:
-            for path, digest in tqdm(rendered, total=len(todo), desc="render", unit="video"):
-                known[path.name] = digest
-                with writing(sums), open(sums, "a") as file:
-                    file.write(f"{digest}  {path.name}\n")
+            for _ in tqdm(pool.map(partial(_render, out), todo), total=len(todo), desc="render", unit="video"):
+                pass
         except BrokenProcessPool:  # killed: memory is short
-            raise UserError(
-                f"{out / 'videos'}: a process that renders died; run again, perhaps with fewer --workers"
-            ) from None
+            raise UserError(f"{out}: a process that renders died; run again, perhaps with fewer --workers") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    listed = "".join(f"{known[_path(out, scene).name]}  {_path(out, scene).name}\n" for scene in scenes).encode()
+    known |= _known(sums)
+    names = [f"videos/{_path(out, scene).name}" for scene in scenes]
+    listed = "".join(f"{known[name]}  {name}\n" for name in names).encode()
     if not sums.exists() or sums.read_bytes() != listed:
         write_bytes(sums, listed)
     with writing(out / "videos"):  # they may be taken away
@@ -84,13 +83,14 @@ def _whole(path: Path, known: dict[str, str]) -> bool:
     if not path.exists():
         return False
     digest = sha256(path)
-    return known.setdefault(path.name, digest) == digest
+    return known.setdefault(f"videos/{path.name}", digest) == digest
 
 
-def _render(out: Path, scene: Scene) -> tuple[Path, str]:
+def _render(out: Path, scene: Scene) -> None:
     path = _path(out, scene)
     render(scene, path)
-    return path, sha256(path)
+    with writing(out / SUMS), open(out / SUMS, "a") as file:
+        file.write(f"{sha256(path)}  videos/{path.name}\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,17 @@ MAKERS = {  # by what a line says, the commands that it asks for
     "extract again": ("audio", "visual", "text"),
     r"pack with|pack_features": ("pack",),
 }
+RESULTS = ("same", "one line", "other input")
+HEAD = """# Faults injected, nothing lost
+
+    {command}
+
+Each cell counts how the same command ended when it was run again: **the files of an undisturbed run, byte for byte but for
+times** + **one line that names the file and the remedy, which led to the same files** + **another input was read** (a video,
+a question or a prompt with other bytes is another one; only that no traceback shows is asked of it, and that the command goes
+on once it is restored).
+
+"""
 TABLE = "tables/results/tspm/prior.md"
 
 
@@ -67,16 +78,18 @@ def settled(world: World, name: str, hit: str | None) -> str:
     code, said = world.run(name, *resume)
     line = told(code, said)
     owned = hit and sort_of(hit) in OWNERS and (world.before(name) / hit).exists()
+    if name == "reproduce" and ("--rerun" in line or (code == 0 and b"--rerun" in (world.here / TABLE).read_bytes())):
+        told(*world.run(name, "--rerun"))
+        told(*world.run(name))  # the table is headed by its command
+        same(world, name)
+        return "one line"
     if code == 0 and not owned:
-        if name == "reproduce" and hit is None and b"--rerun" in (world.here / TABLE).read_bytes():
-            told(*world.run(name, "--rerun"))
-            same(world, name)
-            return "one line"
         return same(world, name)
     if hit and not (Path(hit).name in line or Path(hit).stem in line or owned):
         raise Wrong(f"does not name the file: {line}")
     if re.search(r"delete|remove", line) and hit:
-        (world.here / hit).unlink(missing_ok=True)
+        named = re.search(r"delete (/\S+)", line)
+        Path(named[1] if named else world.here / hit).unlink(missing_ok=True)
     elif owned or re.search("restore", line):
         shutil.copy2(world.before(name) / hit, world.here / hit)
     asked = [maker for words, makers in MAKERS.items() if re.search(words, line) for maker in makers]
@@ -119,7 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=200, help="faults to inject")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same faults")
     parser.add_argument("--only", help="a command: all faults for it")
-    parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
+    parser.add_argument(
+        "--out", type=Path, help="file for the table; what stands below it from the first '## ' on stays"
+    )
     options = parser.parse_args(arguments)
     random, counts, wrongs = Random(options.seed), Counter(), 0
     faults = [*UNDER_WAY, *DAMAGE]
@@ -138,7 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{number:4} {name}: {fault} {what}: {result}", flush=True)
             counts[fault, name, result] += 1
     if options.out:
-        write_bytes(options.out, table(counts, faults, list(world.commands)).encode())
+        _, gap, rest = (options.out.read_text() if options.out.exists() else "").partition("\n## ")
+        head = HEAD.format(command=f"python -m scripts.faults --number {options.number} --seed {options.seed}")
+        write_bytes(options.out, (head + table(counts, faults, list(world.commands)) + gap + rest).encode())
     print(f"{options.number} faults, {wrongs} not made good")
     return int(wrongs > 0)
 
@@ -147,8 +164,9 @@ def table(counts: Counter, faults: list[str], commands: list[str]) -> str:
     """Counts by fault and command in Markdown."""
 
     def cell(*keys: tuple[str, str]) -> str:
-        same, line, wrong = (sum(counts[*key, result] for key in keys) for result in ("same", "one line", "WRONG"))
-        return f"{same} + {line}" + (f", {wrong} wrong" if wrong else "") if same + line + wrong else ""
+        found = [sum(counts[*key, result] for key in keys) for result in RESULTS]
+        wrong = sum(counts[*key, "WRONG"] for key in keys)
+        return " + ".join(map(str, found)) + (f", {wrong} wrong" if wrong else "") if sum(found) + wrong else ""
 
     rows = [["fault", *commands, "all"], ["---"] * (len(commands) + 2)]
     for fault in faults:

@@ -34,7 +34,7 @@ OWNERS = (
     "spreadsheets",
     "manifests",
 )  # what is read as it is: with other bytes, it is another input
-READ_AGAIN = r"/results/|metrics.json|predictions.csv|code.json|(last|best).pt"  # of what the queue writes
+READ_AGAIN = r"/results/|metrics.json|predictions.csv|code.json"  # of what a queue writes, all that it reads again
 
 
 def sort_of(path: str) -> str:
@@ -60,8 +60,10 @@ def candidates(world: World, command: str) -> dict[str, list[str]]:
     reads = {str(path.relative_to(world.here)) for pattern in INPUTS[command] for path in world.here.glob(pattern)}
     found: dict[str, list[str]] = {}
     for name in sorted(reads | world.outputs(command).keys()):
-        read = command != "reproduce" or name in reads or re.search(READ_AGAIN, name)
-        if read and (world.here / name).is_file() and not Path(name).name.startswith("."):
+        path = world.here / name
+        unread = command == "reproduce" and name not in reads and not re.search(READ_AGAIN, name)
+        unread &= path.suffix != ".pt" or (path.parent / "test/metrics.json").exists()
+        if path.is_file() and not unread and not path.name.startswith(".") and path.name != "config.yaml":
             found.setdefault(sort_of(name), []).append(name)
     return found
 

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 11  # of a video; Bandstand's scenes need as many
 PATIENCE = 60  # s, after which a command hangs
 # Notes for the next run, logs, a copy that a whole run no longer needs.
-PASSING = re.compile(r"(^|/)(\.[^/]*|events[^/]*|log\.txt|failures\.csv|last\.before\.pt)$")
+PASSING = re.compile(r"(^|/)(\.[^/]*|events[^/]*|log\.txt|label\.txt|failures\.csv|last\.before\.pt)$")
 TIMES = re.compile(rb'"train_seconds": [\d.e-]+|\b1\d{18}\b')  # the latter in ns
 
 

@@ -36,7 +36,6 @@ from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-TEST_AGAIN = "delete it and repeat the command, which tests the run again"
 CODE = "code.json"  # in a run's folder: the code it began with, as `code_of` gives it
 
 
@@ -52,7 +51,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the test's results are there; they are written last."""
-        return all((self.folder / "test" / name).exists() for name in ("metrics.json", "predictions.csv"))
+        return (self.folder / "test/metrics.json").exists()
 
     @property
     def results(self) -> dict[str, Any]:
@@ -64,7 +63,7 @@ class Run:
         """The predictions table of a run that is done."""
         path, known = self.folder / "test/predictions.csv", self.results.get("predictions_sha256")
         if known and _whole(sha256, path) != known:
-            raise UserError(f"{path}: holds something else than was written; {TEST_AGAIN}")
+            raise UserError(f"{path}: holds something else than was written; {_test_again(path)}")
         return _whole(read_predictions, path)
 
     @property
@@ -99,7 +98,11 @@ def _whole(read: Callable, path: Path) -> Any:
     try:
         return read(path)
     except UserError as error:
-        raise UserError(f"{error}; {TEST_AGAIN}") from error
+        raise UserError(f"{error}; {_test_again(path)}") from error
+
+
+def _test_again(path: Path) -> str:
+    return f"delete {path.with_name('metrics.json')} and repeat the command, which tests the run again"
 
 
 def resolve(arguments: Sequence[str]) -> schema.Config:
@@ -175,7 +178,9 @@ class _Job:
         return True
 
     def reason(self) -> str:
-        """Why the last command failed: its error message, or the last line that it printed."""
+        """Why the last command failed: the signal, its error message, or the last line that it printed."""
+        if self.process.returncode < 0:
+            return f"ended by {signal.Signals(-self.process.returncode).name}; repeat the command to go on"
         try:
             text = self.log.read_bytes()[self.began :].decode(errors="replace").strip()
         except OSError as error:  # the folder was taken away
