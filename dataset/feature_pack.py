@@ -194,8 +194,8 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
         file.flush()
         index.unlink(missing_ok=True)
     made = path.stat()
-    array = [made.st_size, made.st_mtime_ns]
-    write_json(index, {"manifest": manifest, "videos": packed, "sha256": digests, "array": array})
+    stamp = [made.st_size, made.st_mtime_ns]
+    write_json(index, {"manifest": manifest, "videos": packed, "sha256": digests, "array": stamp})
     return faults
 
 

@@ -80,6 +80,7 @@ def test_visual_features(visual, videos, weights, tmp_path):
         np.testing.assert_allclose(array.astype(float), expected[folder].astype(float), atol=2e-3)
     status = json.loads((out / "clip_frame" / "status" / "short.json").read_text())
     short = (videos / "short.mkv").stat()
+    assert len(status.pop("digest")) == 64  # of the rest
     assert status == {
         "file": "short.mkv",
         "source": {

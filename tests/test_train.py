@@ -24,7 +24,7 @@ from nets import means
 from nets.network import Loss, Perception, build
 from nets.options import FeatureSizes
 from nets.tspm.options import TSPMOptions
-from tests.small_run import TOKENS, assert_same_run, data_config, losses, make_learnable_data, trained, weights
+from tests.small_run import TOKENS, assert_same_run, losses, make_learnable_data, trained, weights
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.losses import Losses
@@ -66,8 +66,7 @@ def test_a_run_leaves_its_record(plain):
     assert [line["epoch"] for line in lines] == list(range(1, EPOCHS + 1))
     assert lines[-1]["train_loss"] < 0.8 * lines[0]["train_loss"]
     assert {"A-Count", "Temp", "All"} <= lines[0]["val"].keys()
-    stored = load_checkpoint(plain / "last.pt")
-    assert stored["config"] == yaml.safe_load((plain / "config.yaml").read_text())
+    assert load_checkpoint(plain / "last.pt")["config"] == yaml.safe_load((plain / "config.yaml").read_text())
 
 
 def test_the_best_epoch_is_kept_and_it_is_not_the_last(data, plain):
@@ -93,8 +92,7 @@ def test_of_equal_epochs_the_first_is_the_best(data, tmp_path):
     accuracy = [row["All"] for _, _, row in losses(folder)]  # from epoch 4 on nothing is learnt
     assert accuracy[3] == accuracy[2]
     folder = trained("--config", data, "--out", tmp_path / "flat", *RECIPE, "--train.lr", 1e-12)
-    assert len({row["All"] for _, _, row in losses(folder)}) == 1
-    assert load_checkpoint(folder / "best.pt")["at"]["epoch"] == 1
+    assert len({row["All"] for _, _, row in losses(folder)}) == load_checkpoint(folder / "best.pt")["at"]["epoch"] == 1
 
 
 def test_test_py_prints_the_best_epoch_s_validation_row(plain, tmp_path, capsys):
@@ -300,4 +298,3 @@ def test_a_run_can_be_copied_with_its_data_and_goes_on(data, plain, tmp_path):
     run = trained("--config", data, "--out", tmp_path / "run", *RECIPE, "--train.epochs", 2)
     trained("--config", moved / "small.yaml", "--out", run, *RECIPE, "--resume")
     assert losses(run) == losses(plain)
-    assert data_config(moved / "small.yaml").train != data_config(data).train

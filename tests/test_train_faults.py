@@ -180,10 +180,11 @@ def test_a_template_without_a_row_is_refused_with_its_count(copy, capsys):
 
 
 def test_weights_of_another_shape_are_refused(data, plain, tmp_path, capsys):
-    stored = load_checkpoint(plain / "last.pt")
+    folder = shutil.copytree(plain, tmp_path / "run")
+    stored = load_checkpoint(folder / "last.pt")
     stored["config"]["model"]["hidden"] = 32
-    save_checkpoint(tmp_path / "last.pt", stored)
-    assert "has shape" in fails(capsys, "--config", data, "--out", tmp_path, "--model.hidden", 32, "--resume")
+    save_checkpoint(folder / "last.pt", stored)
+    assert "has shape" in fails(capsys, "--config", data, "--out", folder, "--model.hidden", 32, "--resume")
 
 
 def test_a_damaged_checkpoint_is_refused(plain, tmp_path):
