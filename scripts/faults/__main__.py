@@ -35,10 +35,12 @@ HEAD = """# Faults injected, nothing lost
 
     {command}
 
-Each cell counts how the same command ended when it was run again: **the files of an undisturbed run, byte for byte but for
-times** + **one line that names the file and the remedy, which led to the same files** + **another input was read** (a video,
-a question or a prompt with other bytes is another one; only that no traceback shows is asked of it, and that the command goes
-on once it is restored).
+Each cell counts how the same command ended when it was run again:
+
+1. with the files of a run that nothing disturbed, byte for byte but for times;
+2. with one line that names the file and the remedy, which was followed and led to these files;
+3. with other files, as another input was read: a video, question, prompt or manifest with other bytes. Only that no
+   traceback shows is asked of it, and that the command goes on once the file is restored.
 
 """
 TABLE = "tables/results/tspm/prior.md"
@@ -90,6 +92,8 @@ def settled(world: World, name: str, hit: str | None) -> str:
     if re.search(r"delete|remove", line) and hit:
         named = re.search(r"delete (/\S+)", line)
         Path(named[1] if named else world.here / hit).unlink(missing_ok=True)
+    elif hit and not (world.before(name) / hit).exists() and "--out" in line:
+        shutil.rmtree((world.here / hit).parent)  # as good as another folder
     elif owned or re.search("restore", line):
         shutil.copy2(world.before(name) / hit, world.here / hit)
     asked = [maker for words, makers in MAKERS.items() if re.search(words, line) for maker in makers]
@@ -131,20 +135,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--number", type=int, default=200, help="faults to inject")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same faults")
-    parser.add_argument("--only", help="a command: all faults for it")
-    parser.add_argument(
-        "--out", type=Path, help="file for the table; what stands below it from the first '## ' on stays"
-    )
+    parser.add_argument("--out", type=Path, help="file for the table; what stands below it stays")
     options = parser.parse_args(arguments)
-    random, counts, wrongs = Random(options.seed), Counter(), 0
+    counts, wrongs = Counter(), 0
     faults = [*UNDER_WAY, *DAMAGE]
     if not may_mount():
         faults = [fault for fault in faults if fault not in ("disk full", "folder read-only")]
     with tempfile.TemporaryDirectory() as work:
         world = World(Path(work))
         for number in range(options.number):
-            name, fault = random.choice(list(world.commands)), faults[number % len(faults)]
-            name = options.only or name
+            name, fault = list(world.commands)[number % len(world.commands)], faults[number % len(faults)]
             try:
                 what, result = outcome(world, name, fault, Random(f"{options.seed} {number}"))
             except Wrong as wrong:

@@ -34,7 +34,7 @@ OWNERS = (
     "spreadsheets",
     "manifests",
 )  # what is read as it is: with other bytes, it is another input
-READ_AGAIN = r"/results/|metrics.json|predictions.csv|code.json"  # of what a queue writes, all that it reads again
+READ_AGAIN = r"/results/|metrics\.json$|predictions.csv|code.json"  # of what a queue writes, all that it reads again
 
 
 def sort_of(path: str) -> str:
