@@ -53,9 +53,10 @@ from dataset.data import open_data
 from dataset.loader import Loader
 from tests.test_train import config_of
 from utils.runtime import start
-data, out, count = sys.argv[1:]
-config = config_of(data, "--model.dropout", 0)
-with start("cpu", "fp32") as runtime:
+
+
+def step(runtime):  # in a function, as train.py: what holds the group of processes ends before the group does
+    config = config_of(data, "--model.dropout", 0)
     opened = open_data(config.data, config.model.kinds, ("train", "val"))
     loader = Loader(opened, runtime, "device", 1)
     state = train.set_up(config, opened, runtime, None)
@@ -66,6 +67,12 @@ with start("cpu", "fp32") as runtime:
     learn(len(rows), answer=batch.answer, **batch.inputs)
     if runtime.is_main:
         torch.save({n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}, out)
+    runtime.wait()
+
+
+data, out, count = sys.argv[1:]
+with start("cpu", "fp32") as runtime:
+    step(runtime)
 """
 
 

@@ -135,18 +135,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--number", type=int, default=200, help="faults to inject")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same faults")
-    parser.add_argument("--only", help="a command: all faults for it")
     parser.add_argument("--out", type=Path, help="file for the table; what stands below it stays")
     options = parser.parse_args(arguments)
-    random, counts, wrongs = Random(options.seed), Counter(), 0
+    counts, wrongs = Counter(), 0
     faults = [*UNDER_WAY, *DAMAGE]
     if not may_mount():
         faults = [fault for fault in faults if fault not in ("disk full", "folder read-only")]
     with tempfile.TemporaryDirectory() as work:
         world = World(Path(work))
         for number in range(options.number):
-            name, fault = random.choice(list(world.commands)), faults[number % len(faults)]
-            name = options.only or name
+            name, fault = list(world.commands)[number % len(world.commands)], faults[number % len(faults)]
             try:
                 what, result = outcome(world, name, fault, Random(f"{options.seed} {number}"))
             except Wrong as wrong:
