@@ -183,6 +183,7 @@ def test_weights_of_another_shape_are_refused(data, plain, tmp_path, capsys):
     stored = load_checkpoint(plain / "last.pt")
     stored["config"]["model"]["hidden"] = 32
     save_checkpoint(tmp_path / "last.pt", stored)
+    save_checkpoint(tmp_path / "best.pt", stored)
     assert "has shape" in fails(capsys, "--config", data, "--out", tmp_path, "--model.hidden", 32, "--resume")
 
 
