@@ -13,6 +13,7 @@ from feat_script.clip_vision import load_clip, schedules
 from feat_script.media import read_audio
 from feat_script.vggish import examples, load_vggish
 from tests.extraction import T, changed, says, snapshot
+from utils.files import unseal
 
 pytest_plugins = ["tests.extraction_fixtures"]
 
@@ -78,7 +79,7 @@ def test_visual_features(visual, videos, weights, tmp_path):
         array = np.load(out / folder / "whole.npy")
         assert (array.shape, array.dtype.name) == (shape, dtype)
         np.testing.assert_allclose(array.astype(float), expected[folder].astype(float), atol=2e-3)
-    status = json.loads((out / "clip_frame" / "status" / "short.json").read_text())
+    status = unseal(out / "clip_frame" / "status" / "short.json")
     short = (videos / "short.mkv").stat()
     assert len(status.pop("digest")) == 64  # of the rest
     assert status == {
