@@ -81,7 +81,6 @@ def test_visual_features(visual, videos, weights, tmp_path):
         np.testing.assert_allclose(array.astype(float), expected[folder].astype(float), atol=2e-3)
     status = unseal(out / "clip_frame" / "status" / "short.json")
     short = (videos / "short.mkv").stat()
-    assert len(status.pop("digest")) == 64  # of the rest
     assert status == {
         "file": "short.mkv",
         "source": {
