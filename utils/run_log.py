@@ -20,8 +20,7 @@ class RunLog:
     def __init__(self, folder: str | Path, lines: list[str], epochs: int, steps: int):
         self.path, self.lines = Path(folder) / "metrics.jsonl", lines
         held = self.path.read_bytes() if self.path.exists() else b""
-        if len(lines) < epochs:  # a checkpoint of before it held them
-            lines += held.decode(errors="replace").splitlines()[len(lines) : epochs]
+        lines += held.decode(errors="replace").splitlines()[len(lines) : epochs]  # of a checkpoint without them
         if held != self._text():
             write_bytes(self.path, self._text())
         with writing(folder):
