@@ -5,13 +5,14 @@ tokens, Dt token width, D hidden width, S' stored videos.
 
 Each module maps the selected audio and frames (B, K, D), the videos' tokens (S', T, M, Dt), the batch's rows in them
 (B,) and the selected indices (B, K) to `v_spa` (B, K, D), the segments whose tokens were read (B, K), the audio's
-weights over these (B, K, S), and where each stored token ended (B, K, M).
+weights over these (B, K, S), where each stored token ended (B, K, M), and losses of its own.
 """
 
 import torch
 from torch import Tensor, nn
 
 from nets.layers import Dropout, FeedForward, QueryBlock, SingleHeadAttention
+from nets.network import Loss
 from nets.token_merging import match_tokens, merge_source, merge_tokens
 
 
@@ -72,7 +73,7 @@ class SpatialPerception(nn.Module):
 
     def forward(
         self, audio: Tensor, frame: Tensor, token: Tensor, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Loss]]:
         """Attend from the audio to the tokens of the selected segments."""
         segments = self.frames(index)  # (B, K)
         pairs = torch.stack([video[:, None].expand_as(index), segments, index]).flatten(1)  # (3, B K)
@@ -85,7 +86,7 @@ class SpatialPerception(nn.Module):
             x, size, source = block(x, size, source)  # Eq. 4, (P, S, D)
         attended, weights = self.audio_query(audio.flatten(0, 1)[one], x)  # Eq. 5
         attended, weights, source = (part[of].unflatten(0, index.shape) for part in (attended, weights, source))
-        return attended, segments, weights, source
+        return attended, segments, weights, source, {}
 
 
 class FramesOnly(nn.Module):
@@ -95,9 +96,9 @@ class FramesOnly(nn.Module):
 
     def forward(
         self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    ) -> tuple[Tensor, None, None, None, dict[str, Loss]]:
         """The selected frames as they are."""
-        return frame, None, None, None
+        return frame, None, None, None, {}
 
 
 def everyone(pairs: Tensor) -> tuple[slice, slice]:
