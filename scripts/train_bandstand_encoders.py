@@ -2,8 +2,8 @@
 
     python -m scripts.train_bandstand_encoders --out assets/bandstand
 
-Writes two CLIPs of different patch size, one that was taught no prompts, and a VGGish (float16 state_dicts), which feature extraction reads as it reads
-the public weights, and prints what they know of scenes that they never saw.
+Writes two CLIPs of different patch size, one that was taught no prompts, and a VGGish (float16 state_dicts). Feature
+extraction reads them as it reads the public weights. Prints what they know of scenes that they never saw.
 """
 
 import time
@@ -58,7 +58,7 @@ def make_vggish(file: str, args: Namespace) -> None:
 ENCODERS: dict[str, Callable[[str, Namespace], None]] = {
     "clip.pt": partial(make_clip, patch=16),
     "clip_second.pt": partial(make_clip, patch=28),  # Table 5 compares two
-    "clip_captions.pt": partial(make_clip, patch=16, taught_prompts=False),  # for what a CLIP that never saw a prompt finds
+    "clip_captions.pt": partial(make_clip, patch=16, taught_prompts=False),  # what a CLIP finds by itself
     "vggish.pth": make_vggish,
 }
 

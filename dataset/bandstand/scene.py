@@ -152,7 +152,7 @@ def _band(rng: np.random.Generator) -> list[str]:
 
 
 def _mimes(rng: np.random.Generator, instruments: list[str], plans: list[Plan]) -> list[str]:
-    """Who of the band only mimes: up to two of those who play, but none of a kind: by ear two of a kind could be one."""
+    """Who only mimes: up to two of those who play, none of them with another of its kind, which by ear could be it."""
     able = [i for i, plan in zip(instruments, plans, strict=True) if plan and instruments.count(i) == 1]
     return [able[i] for i in rng.permutation(len(able))[: rng.choice(3, p=[0.3, 0.45, 0.25])]]
 

@@ -1,6 +1,5 @@
 """Between stages 1 and 3, where perception is learned: sound comes to CLIP's space, to be compared with words.
 
-
 B questions, V videos, T segments, K selected segments, D hidden width, Df width of CLIP's space, Dq of text features.
 """
 
@@ -33,8 +32,9 @@ class SoundInPicture(nn.Module):
         return heard, {"what": self._match(heard, seen, video)} if self.training else {}
 
     def _match(self, heard: Tensor, seen: Tensor, video: Tensor) -> Loss:
-        places = torch.arange(0, heard.shape[1] - EVERY + 1, EVERY, device=heard.device)
-        places = places + torch.randint(EVERY, (1,), device=heard.device)
+        every = min(EVERY, heard.shape[1])
+        places = torch.arange(0, heard.shape[1] - every + 1, every, device=heard.device)
+        places = places + torch.randint(every, (1,), device=heard.device)
         sound, picture = heard[:, places].flatten(0, 1), normalize(seen[:, places], dim=-1).flatten(0, 1)  # (N, Df)
         return contrast(self.scale * sound @ picture.T, video.repeat_interleave(len(places)), self.weight)
 
@@ -54,28 +54,33 @@ class QuestionFit(nn.Module):
     similarity.
     """
 
-    def __init__(self, text_width: int, width: int, ways: int, dim: int):
+    def __init__(self, text_width: int, width: int, ways: int, dim: int, sounds: bool):
         super().__init__()
+        self.kinds = 2 if sounds else 1
         self.words = nn.Linear(text_width, ways * width)
         with torch.no_grad():
             self.words.weight += torch.eye(width, text_width).repeat(ways, 1)
         self.ways = ways
-        self.out = nn.Sequential(nn.LayerNorm(4 * ways), nn.Linear(4 * ways, dim), nn.GELU())
+        self.out = nn.Sequential(nn.LayerNorm(2 * self.kinds * ways), nn.Linear(2 * self.kinds * ways, dim), nn.GELU())
 
     def forward(
-        self, question: Tensor, seen: Tensor, heard: Tensor, asked: Tensor, selected: Tensor, gate: Tensor
+        self, question: Tensor, seen: Tensor, heard: Tensor | None, asked: Tensor, selected: Tensor, gate: Tensor
     ) -> Tensor:
         """Question (B, Dq), frame features and sounds (V, T, Df), selected segments and their gate -> (B, D)."""
         words = normalize(self.words(question).unflatten(-1, (self.ways, -1)), dim=-1)  # (B, H, Df)
-        both = torch.cat([normalize(seen, dim=-1), heard], dim=-1)  # (V, T, 2 Df)
-        everywhere = both.mean(dim=1).index_select(0, asked)  # (B, 2 Df)
-        there = (gate * take(both, asked, selected)).mean(dim=1)
-        of = torch.stack([everywhere, there], dim=1).unflatten(-1, (2, -1)).flatten(1, 2)  # (B, 4, Df)
+        found = torch.cat(
+            [normalize(seen, dim=-1), heard][: self.kinds], dim=-1
+        )  # (V, T, 2 Df); without sounds (.., Df)
+        everywhere = found.mean(dim=1).index_select(0, asked)  # (B, 2 Df)
+        there = (gate * take(found, asked, selected)).mean(dim=1)
+        of = torch.stack([everywhere, there], dim=1).unflatten(-1, (self.kinds, -1)).flatten(1, 2)  # (B, 4, Df)
         return self.out(10 * (words @ of.transpose(1, 2)).flatten(1))
 
 
 class NoFit(nn.Module):
     """In place of it where it is not fused."""
 
-    def forward(self, question, seen, heard, asked, selected, gate) -> None:
+    def forward(
+        self, question: Tensor, seen: Tensor, heard: Tensor | None, asked: Tensor, selected: Tensor, gate: Tensor
+    ) -> None:
         """Nothing to fuse."""

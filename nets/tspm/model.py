@@ -19,7 +19,14 @@ from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
 from nets.tspm.spatial import FramesOnly, SpatialPerception
-from nets.tspm.temporal import EvenSegments, LearnedSelection, Similarity, TemporalPerception
+from nets.tspm.temporal import (
+    EvenSegments,
+    LearnedSelection,
+    Perturbed,
+    Similarity,
+    TemporalPerception,
+    Weighting,
+)
 from utils.errors import UserError
 
 
@@ -106,6 +113,12 @@ class TSPM(Network):
 def wire(options: TSPMOptions, sizes: FeatureSizes, answers: int) -> TSPM:
     """The stages that `options` choose, for features of these sizes. Raises `UserError` for tokens out of reach."""
     options.check(sizes.segments, tokens=None)  # of tokens more is asked below
+    similar = options.temporal == "similarity" or (options.temporal, options.start) == ("learned", "similarity")
+    if similar and sizes.width("frame") != sizes.text:
+        raise UserError(
+            f"model.temporal {options.temporal} compares text ({sizes.text}) with frames ({sizes.width('frame')}) "
+            "of one CLIP; features of several take --model.temporal learned --model.start random"
+        )
     dim, heads, dropout = options.hidden, options.heads, options.dropout
     project = StandardizedLinear if options.standardize else nn.Linear
     selects = sizes.segments if options.temporal == "all" else options.top_k
@@ -120,7 +133,9 @@ def wire(options: TSPMOptions, sizes: FeatureSizes, answers: int) -> TSPM:
         audio_in_time=in_time(sizes.segments, dim),
         frame_in_time=in_time(sizes.segments, dim),
         sound=SoundInPicture(dim, sizes.width("frame"), options.what) if options.sounds else NoSound(),
-        fit=QuestionFit(sizes.text, sizes.width("frame"), options.ways, dim) if "fit" in streams else NoFit(),
+        fit=QuestionFit(sizes.text, sizes.width("frame"), options.ways, dim, options.sounds)
+        if "fit" in streams
+        else NoFit(),
         context=NoContext() if streams.isdisjoint({"a_ctx", "v_ctx"}) else AudioVisualAttention(dim, dropout),
         temporal=_temporal(options, sizes, selects),
         spatial=_spatial(options, sizes, project) if "token" in options.kinds else FramesOnly(),
@@ -138,7 +153,8 @@ def _temporal(options: TSPMOptions, sizes: FeatureSizes, top_k: int) -> nn.Modul
         return TemporalPerception(sizes.text, options.hidden, options.heads, top_k)
     if options.temporal == "learned":
         similar = options.start == "similarity"
-        return LearnedSelection(sizes.text, sizes.width("frame"), options.hidden, top_k, options.sounds, similar)
+        gate = Perturbed() if options.gate == "perturbed" else Weighting()
+        return LearnedSelection(sizes.text, sizes.width("frame"), options.hidden, top_k, options.sounds, similar, gate)
     if options.temporal == "similarity":
         return Similarity(top_k)
     return EvenSegments(sizes.segments, top_k)

@@ -35,6 +35,8 @@ class TSPMOptions(ModelOptions):
     own similarity, K evenly spaced (w/o TPM), all of them (w/o TPC)."""
     start: Literal["similarity", "random"] = "similarity"
     """What the learned scores are at first."""
+    gate: Literal["weights", "perturbed"] = "weights"
+    """How the answer reaches the learned scores: by the softmax of the selected, or by a perturbed selection."""
     top_k: int = 10
     """Number K of selected segments."""
     spatial: Literal["tokens", "pairs", "frames"] = "tokens"

@@ -47,12 +47,12 @@ class TemporalPerception(nn.Module):
 class LearnedSelection(nn.Module):
     """The prompt is compared with frames and sounds, and the answer trains it.
 
-    `s_t = c_f cos(M_f r, f_t) + c_u cos(M_u r, u_t) + (Q r) . (K [v_t; a_t]) / sqrt(D)`, `w = softmax(s)` (Eq. 1). The K
-    largest are selected (Eq. 2) and weighted by `K softmax(s of the selected)`: so the answer's gradient arrives.
-    M_f and M_u start at the identity and K at zero: the first selection is CLIP's own.
+    `s_t = c_f cos(M_f r, f_t) + c_u cos(M_u r, u_t) + (Q r) . (K [v_t; a_t]) / sqrt(D)`; `w = softmax(s)` (Eq. 1). The
+    largest are selected (Eq. 2) and weighted by a gate, through which the answer's gradient arrives. M_f and M_u start
+    at the identity and K at zero: the first selection is CLIP's own.
     """
 
-    def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool):
+    def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool, gate: nn.Module):
         super().__init__()
         keys = 2 if sounds else 1
         self.words = nn.ModuleList(nn.Linear(text_width, width, bias=False) for _ in range(keys))
@@ -60,6 +60,7 @@ class LearnedSelection(nn.Module):
         self.query = nn.Linear(text_width, dim)
         self.key = nn.Linear(keys * dim, dim, bias=False)
         self.top_k = top_k
+        self.gate = gate
         nn.init.zeros_(self.key.weight)
         for words in self.words if similar else ():
             nn.init.eye_(words.weight)
@@ -75,8 +76,48 @@ class LearnedSelection(nn.Module):
             scores = scores + scale * x[asked] @ normalize(words(prompt), dim=-1)[..., None]
         scores = scores[..., 0]  # Eq. 1, (B, T)
         index = largest(scores, self.top_k)  # Eq. 2, (B, K)
-        gate = self.top_k * scores.gather(1, index).softmax(dim=-1)[..., None]
-        return scores.softmax(dim=-1), index, gate
+        return scores.softmax(dim=-1), index, self.gate(scores, index)
+
+
+class Weighting(nn.Module):
+    """What is selected is weighted by the softmax of its scores."""
+
+    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
+        """Scores (B, T) and selected segments (B, K) -> gate (B, K, 1)."""
+        return index.shape[1] * scores.gather(1, index).softmax(dim=-1)[..., None]
+
+
+class Perturbed(nn.Module):
+    """What is selected is weighted by how often noise on the scores would select it too; all alike in evaluation.
+
+    The gradient is that of perturbed maximisers (Cordonnier et al. 2021; Berthet et al. 2020).
+    """
+
+    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
+        """Scores (B, T) and selected segments (B, K) -> gate (B, K, 1)."""
+        if not self.training:
+            return scores.new_ones(*index.shape, 1)
+        chosen = _Perturbed.apply(scores, index.shape[1]).gather(1, index)
+        return (index.shape[1] * chosen / chosen.sum(dim=-1, keepdim=True))[..., None]
+
+
+class _Perturbed(torch.autograd.Function):
+    """Scores (B, T) -> how often each segment is among the k largest under Gaussian noise (B, T)."""
+
+    SAMPLES, SIGMA = 100, 1.0
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, k: int) -> Tensor:
+        noise = torch.randn(_Perturbed.SAMPLES, *scores.shape, device=scores.device)
+        among = torch.zeros_like(noise).scatter_(-1, (scores + _Perturbed.SIGMA * noise).topk(k).indices, 1.0)
+        ctx.save_for_backward(among, noise)
+        return among.mean(dim=0)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        among, noise = ctx.saved_tensors
+        along = (among * gradient).sum(dim=-1, keepdim=True)  # (samples, B, 1)
+        return (along * noise).mean(dim=0) / _Perturbed.SIGMA, None
 
 
 class Similarity(nn.Module):
@@ -92,7 +133,7 @@ class Similarity(nn.Module):
         """Select segments by their similarity."""
         scores = 10 * (normalize(seen, dim=-1)[asked] @ normalize(prompt, dim=-1)[..., None])[..., 0]
         index = largest(scores, self.top_k)
-        return scores.softmax(dim=-1), index, self.top_k * scores.gather(1, index).softmax(dim=-1)[..., None]
+        return scores.softmax(dim=-1), index, Weighting()(scores, index)
 
 
 class EvenSegments(nn.Module):

@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 # fmt: off
 MUTANTS = [
     Mutant("w/o SPM returns the audio", "nets/tspm/spatial.py",
-           "return frame, None, None, None", "return audio, None, None, None",
+           "return frame, None, None, None, {}", "return audio, None, None, None, {}",
            "test_spatial.py::test_without_spm_the_selected_frames_stand_in"),
     Mutant("w/o all reads the first segment", "nets/means.py",
            ".mean(dim=1)).index_select(0, asked)", "[:, 0]).index_select(0, asked)",
@@ -43,7 +43,7 @@ MUTANTS = [
            ".indices.sort(dim=-1).values", ".indices",
            "test_model.py::test_selection_takes_the_largest_weights_in_time_order"),
     Mutant("the smallest weights are selected", "nets/tspm/temporal.py",
-           "weights.topk(self.top_k, dim=-1)", "weights.topk(self.top_k, dim=-1, largest=False)",
+           "weights.topk(k, dim=-1)", "weights.topk(k, dim=-1, largest=False)",
            "test_model.py::test_selection_takes_the_largest_weights_in_time_order"),
     Mutant("even segments at the beginnings of parts", "nets/tspm/temporal.py",
            "(torch.arange(top_k) * 2 + 1)", "(torch.arange(top_k) * 2)",
