@@ -8,6 +8,8 @@ NETWORKS: Register[type[ModelOptions]] = Register(
     {
         "tspm": "nets.tspm.options.TSPMOptions",
         "means": "nets.means.MeansOptions",
+        "pstp_net": "nets.pstp_net.PSTPNetOptions",
+        "st_avqa": "nets.st_avqa.STAVQAOptions",
     },
 )
 """By the name that `model.network` takes: the options of each network, which build it."""
