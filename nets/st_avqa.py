@@ -40,8 +40,6 @@ class STAVQAOptions(ModelOptions):
     """Seconds L of a video that are looked at, evenly spread, as in the paper; null looks at all."""
     top_k: int = 10
     """Seconds K of largest weight that are reported as selected; the answer uses all by their weights."""
-    match_weight: float = 0.5
-    """Weight of the matching loss: does a second's sound belong to this picture, or to that of another video?"""
 
     kinds = ("audio", "frame", "token")
 
@@ -54,8 +52,6 @@ class STAVQAOptions(ModelOptions):
             raise UserError(f"model.hidden {self.hidden} must be a multiple of 4 and of model.heads {self.heads}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
-        if self.match_weight < 0:
-            raise UserError(f"model.match_weight must be 0 or more, is {self.match_weight}")
 
     def stored_tokens(self) -> int:
         """As many as extraction merges to by default; with `data.tokens` as many as it says."""
@@ -74,17 +70,16 @@ class STAVQAOptions(ModelOptions):
         self.check(sizes.segments, tokens=None)
         project = StandardizedLinear if self.standardize else nn.Linear
         return STAVQA(
-            project(sizes.width("audio"), self.hidden),
-            project(sizes.width("frame"), self.hidden),
-            project(sizes.width("token"), self.hidden),
-            nn.Linear(sizes.text, self.hidden),
-            self.hidden,
-            self.heads,
-            self.dropout,
-            answers,
-            torch.arange(looked := self.seconds or sizes.segments) * sizes.segments // looked,
-            self.top_k,
-            self.match_weight,
+            audio=project(sizes.width("audio"), self.hidden),
+            frame=project(sizes.width("frame"), self.hidden),
+            token=project(sizes.width("token"), self.hidden),
+            question=nn.Linear(sizes.text, self.hidden),
+            dim=self.hidden,
+            heads=self.heads,
+            dropout=self.dropout,
+            answers=answers,
+            seconds=torch.arange(looked := self.seconds or sizes.segments) * sizes.segments // looked,
+            top_k=self.top_k,
         )
 
 
@@ -103,13 +98,12 @@ class STAVQA(Network):
         answers: int,
         seconds: Tensor,  # (L,) those that are looked at
         top_k: int,
-        match_weight: float,
     ):
         super().__init__()
         self.audio, self.frame, self.token, self.question = audio, frame, token, question
         self.hear = nn.Sequential(nn.ReLU(), nn.Linear(dim, dim))
         self.spatial = SpatialGrounding(dim)
-        self.match = Match(dim, match_weight)
+        self.match = Match(dim)
         self.audio_query = QueryBlock(dim, heads, dropout)
         self.visual_query = QueryBlock(dim, heads, dropout)
         self.fusion = Fusion(("audio", "visual"), dim, answers)
@@ -128,9 +122,7 @@ class STAVQA(Network):
         prompt: Tensor,  # (B,)
     ) -> Perception:
         """Answer B questions about V videos."""
-        at = [
-            index.flatten() for index in torch.broadcast_tensors(video[:, None], self.seconds)
-        ]  # rows, seconds: (V L,)
+        at = [x.flatten() for x in torch.broadcast_tensors(video[:, None], self.seconds)]  # rows, seconds: (V L,)
         sound = self.hear(self.audio(audio[*at].to(text.dtype)))  # (V L, D)
         pooled = self.frame(frame[*at].to(text.dtype))  # (V L, D)
         cells = F.normalize(self.token(token[*at].to(text.dtype)), dim=-1)  # (V L, S, D)
@@ -157,7 +149,7 @@ class STAVQA(Network):
 
 
 class SpatialGrounding(nn.Module):
-    """Spatial grounding: `w = softmax(cos(a, m))` over the cells m of a picture, `v = FC(tanh([pooled; sum of w m]))`."""
+    """Spatial grounding: `w = softmax(cos(a, m))` over the cells m, `v = FC(tanh([pooled; sum of w m]))`."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -173,9 +165,8 @@ class SpatialGrounding(nn.Module):
 class Match(nn.Module):
     """The matching loss: `MLP([a; v])` tells a second's own picture from a random second's of another video."""
 
-    def __init__(self, dim: int, weight: float):
+    def __init__(self, dim: int):
         super().__init__()
-        self.weight = weight
         widths = (2 * dim, dim, dim // 2, dim // 4)
         hidden = [layer for pair in itertools.pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
         self.head = nn.Sequential(*hidden, nn.Linear(widths[-1], 2))
@@ -196,4 +187,4 @@ class Match(nn.Module):
         label = (torch.arange(len(pairs), device=row.device) < len(sound)).long()  # 1: its own
         total = F.cross_entropy(self.head(pairs).float(), label, reduction="sum")
         counts = other.any()  # of one video alone there is nothing to tell apart
-        return Loss(self.weight, total * counts, counts * len(pairs))
+        return Loss(0.5, total * counts, counts * len(pairs))

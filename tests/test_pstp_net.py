@@ -33,9 +33,7 @@ FUSED = ("perceived", "projections")
 
 
 @pytest.mark.parametrize("fused", FUSED)
-@pytest.mark.parametrize(
-    ("sizes", "hidden", "spans", "kept"), [(SMALL, 16, 4, 4), pytest.param(FULL, 512, 12, 20, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("sizes", "hidden", "spans", "kept"), [(SMALL, 16, 4, 4), (FULL, 512, 12, 20)])
 @torch.no_grad()
 def test_mapped_weights_give_the_logits_and_weights_of_the_plain_network(sizes, hidden, spans, kept, fused):
     torch.manual_seed(0)
@@ -97,10 +95,8 @@ def test_all_learn_but_what_selects(own):
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     selecting = [".query.weight", ".query.bias", ".key.weight"]
     stages = ["temporal.attend"] + (["perceive.attend"] if "fused" not in own else [])
-    assert frozen == {stage + part for stage in stages for part in selecting} | {
-        "temporal.span.weight",
-        "temporal.span.bias",
-    }
+    span = {"temporal.span.weight", "temporal.span.bias"}
+    assert frozen == {stage + part for stage in stages for part in selecting} | span
     for name, parameter in model.named_parameters():
         if name.endswith("in_proj_bias"):
             query, key, value = parameter.grad.chunk(3)

@@ -75,7 +75,7 @@ def test_the_matching_loss_is_that_of_the_plain_network():
 def test_strange_pictures_are_of_any_second_of_any_other_video():
     torch.manual_seed(0)
     videos = torch.tensor([7, 3, 7, 5])  # of each two seconds
-    match, pairs = Match(4, 0.5), []
+    match, pairs = Match(4), []
     match.head = nn.Module()
     match.head.forward = lambda x: pairs.append(x) or x.new_zeros(len(x), 2)
     number = torch.arange(8.0)[:, None].expand(-1, 4)  # a picture is its place
@@ -151,7 +151,6 @@ def test_a_training_step_compiles_to_one_graph():
         ({"hidden": 18}, "multiple of 4 and of model.heads 4"),
         ({"seconds": 13}, "at most the 12 segments"),
         ({"top_k": 7}, "model.top_k 7 must be at most model.seconds 6"),
-        ({"match_weight": -1.0}, "model.match_weight"),
         ({"dropout": 1.0}, "model.dropout"),
         ({"heads": 0}, "model.heads must be at least 1"),
     ],
