@@ -2,7 +2,7 @@
 
 B questions of a batch, V videos that they are about, S' stored videos, T segments, P spans that they are parted into,
 K segments of the selected spans, S tokens of a frame, m of them that are kept, W words of a question (padding too),
-D hidden width, C answers, N sentences in the text bank.
+D hidden width, C answers, N sentences in the text bank, Nq of them questions.
 
 The paper fuses what its stages perceive. The published code fuses the projections alone (`model.fused projections`),
 so that its selection reaches neither the answer nor a gradient. It also returns the inputs of the global layer instead
@@ -131,7 +131,7 @@ class PSTPNet(Network):
         self,
         audio: Tensor,  # (S', T, 128)
         frame: Tensor,  # (S', T, Df)
-        words: Tensor,  # (N, W, Dw)
+        words: Tensor,  # (Nq, W, Dw)
         text: Tensor,  # (N, Dq)
         video: Tensor,  # (V,)
         asked: Tensor,  # (B,)

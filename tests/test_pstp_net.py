@@ -17,6 +17,7 @@ from tests.public_peers import (
     with_biases,
 )
 from tests.small_run import TOKENS, losses, make_data, trained
+from tests.synthetic import write_words
 from tests.test_model import inputs, sizes_of, small
 from utils.errors import UserError
 from utils.files import read_json
@@ -175,6 +176,7 @@ def test_options_that_cannot_be_built_are_named(options, message):
 @pytest.mark.parametrize("fused", FUSED)
 def test_it_trains_and_answers_like_any_network(fused, tmp_path):
     data = make_data(tmp_path)
+    write_words(tmp_path / "features")
     own = ("--config", data, "--model.network", "pstp_net", "--model.spans", 3, "--model.fused", fused)
     own += ("--data.tokens", TOKENS)
     run = trained(*own, "--train.rates.deep", 0.5, "--train.epochs", 2, "--out", tmp_path / "run")
