@@ -8,6 +8,7 @@ NETWORKS: Register[type[ModelOptions]] = Register(
     {
         "tspm": "nets.tspm.options.TSPMOptions",
         "means": "nets.means.MeansOptions",
+        "qa_tiger": "nets.qa_tiger.QATigerOptions",
     },
 )
 """By the name that `model.network` takes: the options of each network, which build it."""
