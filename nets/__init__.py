@@ -8,6 +8,7 @@ NETWORKS: Register[type[ModelOptions]] = Register(
     {
         "tspm": "nets.tspm.options.TSPMOptions",
         "means": "nets.means.MeansOptions",
+        "qa_tiger": "nets.qa_tiger.QATigerOptions",
         "pstp_net": "nets.pstp_net.PSTPNetOptions",
         "st_avqa": "nets.st_avqa.STAVQAOptions",
     },

@@ -51,6 +51,8 @@ class PSTPNetOptions(ModelOptions):
     """Equal spans that a video is parted into; their number divides its segments."""
     top_spans: int = 2
     """Spans that the question selects."""
+    tokens: int = 14
+    """Tokens S per frame, as stored; none are merged here."""
     token_share: float = 0.4
     """Share of a frame's tokens that the question keeps, 20 of 49 in the paper; the published code has 25."""
     fused: Literal["perceived", "projections"] = "perceived"
@@ -58,7 +60,7 @@ class PSTPNetOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "spans", "top_spans"):
+        for name in ("hidden", "heads", "spans", "top_spans", "tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1, is {getattr(self, name)}")
         if self.hidden % self.heads:
@@ -76,17 +78,21 @@ class PSTPNetOptions(ModelOptions):
         return ("audio", "frame", "token", "words") if self.fused == "perceived" else ("audio", "frame", "words")
 
     def stored_tokens(self) -> int | None:
-        """As many as extraction merges to by default; with `data.tokens` as many as it says."""
-        return 14 if "token" in self.kinds else None
+        """As many as the question chooses from."""
+        return self.tokens if "token" in self.kinds else None
 
     def check(self, segments: int, tokens: int | None) -> None:
-        """Raise `UserError` where spans do not divide T segments."""
+        """Raise `UserError` where other tokens are stored than are read, or spans do not divide T segments."""
+        if "token" in self.kinds and tokens not in (None, self.tokens):
+            raise UserError(
+                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
+            )
         if segments % self.spans:
             raise UserError(f"model.spans {self.spans} must divide the {segments} segments of a video (data.segments)")
 
     def build(self, sizes: FeatureSizes, answers: int) -> "PSTPNet":
         """Wire the stages."""
-        self.check(sizes.segments, tokens=None)
+        self.check(sizes.segments, sizes.shapes["token"][1] if "token" in self.kinds else None)
         project = StandardizedLinear if self.standardize else nn.Linear
         dim, dropout = self.hidden, self.dropout
         return PSTPNet(
@@ -101,9 +107,8 @@ class PSTPNetOptions(ModelOptions):
         )
 
     def _perceive(self, sizes: FeatureSizes, project: type[nn.Linear]) -> "Perceive":
-        _, stored, width = sizes.shapes["token"]
-        kept = max(1, round(self.token_share * stored))
-        return Perceive(project(width, self.hidden), self.hidden, self.heads, self.dropout, kept)
+        kept = max(1, round(self.token_share * self.tokens))
+        return Perceive(project(sizes.width("token"), self.hidden), self.hidden, self.heads, self.dropout, kept)
 
 
 class PSTPNet(Network):

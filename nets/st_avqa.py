@@ -36,6 +36,8 @@ class STAVQAOptions(ModelOptions):
     """Attention heads of the question's queries."""
     dropout: float = 0.1
     """Dropout rate of the question's queries."""
+    tokens: int = 14
+    """Tokens S per frame, as stored; none are merged here."""
     seconds: int | None = 10
     """Seconds L of a video that are looked at, evenly spread, as in the paper; null looks at all."""
     top_k: int = 10
@@ -45,7 +47,7 @@ class STAVQAOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "seconds", "top_k"):
+        for name in ("hidden", "heads", "tokens", "seconds", "top_k"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"model.{name} must be at least 1, is {value}")
         if self.hidden % self.heads or self.hidden % 4:  # the matching head narrows to a quarter
@@ -54,11 +56,15 @@ class STAVQAOptions(ModelOptions):
             raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
 
     def stored_tokens(self) -> int:
-        """As many as extraction merges to by default; with `data.tokens` as many as it says."""
-        return 14
+        """The cells of the map."""
+        return self.tokens
 
     def check(self, segments: int, tokens: int | None) -> None:
-        """Raise `UserError` where T segments are too few."""
+        """Raise `UserError` where other tokens are stored than are read, or T segments are too few."""
+        if tokens not in (None, self.tokens):
+            raise UserError(
+                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
+            )
         if self.top_k > (looked := self.seconds or segments) or looked > segments:
             raise UserError(
                 f"model.top_k {self.top_k} must be at most model.seconds {looked}, and these at most the "
@@ -67,7 +73,7 @@ class STAVQAOptions(ModelOptions):
 
     def build(self, sizes: FeatureSizes, answers: int) -> "STAVQA":
         """Wire the stages."""
-        self.check(sizes.segments, tokens=None)
+        self.check(sizes.segments, sizes.shapes["token"][1])
         project = StandardizedLinear if self.standardize else nn.Linear
         return STAVQA(
             audio=project(sizes.width("audio"), self.hidden),

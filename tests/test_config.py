@@ -205,6 +205,8 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
         (["--data.segments", "0"], "data.segments must be at least 1"),
         (["--data.layout", "zip"], "data.layout"),
         (["--train.lr", "fast"], "train.lr"),
+        (["--train.betas", "[0.9]"], "train.betas must be two numbers in [0, 1), is [0.9]"),
+        (["--train.betas", "[0.9, 1]"], "train.betas must be two numbers in [0, 1), is [0.9, 1.0]"),
         (["--train.seed", "-1"], "train.seed must be in [0, 2**32), is -1"),
         (["stray"], "stray"),
     ],

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.small_run import TOKENS, losses, make_data, run, weights
+from tests.small_run import losses, make_data, run, weights
 from tests.synthetic import write_words
 from utils.cuda_graph import WARM_UP, Recorded, recordable
 from utils.errors import UserError
@@ -106,7 +106,7 @@ def test_a_recorded_run_equals_one_that_is_not(tmp_path, network, residency, pre
     data = make_data(tmp_path)
     write_words(tmp_path / "features")
     options = ("--train.device", "cuda", "--train.precision", precision, "--data.residency", residency)
-    options += ("--model.network", network, "--data.tokens", TOKENS, *NETWORKS[network])
+    options += ("--model.network", network, *NETWORKS[network])
     options += ("--train.batch_size", 8, "--train.lr_step", 2, "--train.epochs", 4)
     for name, graph in (("recorded", "true"), ("launched", "false")):
         run("train.py", "--config", data, *options, "--train.graph", graph, "--out", tmp_path / name)

@@ -16,7 +16,7 @@ from tests.public_peers import (
     renamed,
     with_biases,
 )
-from tests.small_run import TOKENS, losses, make_data, trained
+from tests.small_run import losses, make_data, trained
 from tests.synthetic import write_words
 from tests.test_model import inputs, sizes_of, small
 from utils.errors import UserError
@@ -29,7 +29,7 @@ def with_words(sizes: FeatureSizes, words: int, width: int) -> FeatureSizes:
 
 SMALL = with_words(sizes_of(12, 8, 10, tokens=9, token=14, text=10), 7, 6)
 FULL = with_words(sizes_of(60, 128, 512, tokens=49, token=512, text=512), 77, 512)  # as its authors project them
-OWN = {"network": "pstp_net", "sizes": SMALL, "spans": 4, "top_spans": 2}
+OWN = {"network": "pstp_net", "sizes": SMALL, "tokens": 9, "spans": 4, "top_spans": 2}
 FUSED = ("perceived", "projections")
 
 
@@ -41,7 +41,7 @@ def test_mapped_weights_give_the_logits_and_weights_of_the_plain_network(sizes, 
     widths = [sizes.width(kind) for kind in ("audio", "frame", "token")]
     public = with_biases(PublicPSTPNet(*widths, sizes.text, sizes.width("words"), hidden, spans, kept=kept))
     weights, unused = renamed(public, PSTP_LAYERS, PSTP_ATTENTIONS, PSTP_SELECTIONS)
-    options = PSTPNetOptions(hidden=hidden, spans=spans, fused=fused)
+    options = PSTPNetOptions(hidden=hidden, spans=spans, tokens=sizes.shapes["token"][1], fused=fused)
     model = build(options, sizes, 42).eval()
     reached = {name: value for name, value in weights.items() if fused == "perceived" or "perceive." not in name}
     model.load_state_dict(reached)
@@ -77,11 +77,11 @@ def test_it_has_the_parameters_of_the_published_network():
     )
     logits.sum().backward()
     assert sum(p.numel() for p in public.parameters() if p.grad is not None) == 2_453_546
-    published = build(PSTPNetOptions(fused="projections"), FULL, 42)
+    published = build(PSTPNetOptions(tokens=49, fused="projections"), FULL, 42)
     assert sum(p.numel() for p in published.parameters() if p.requires_grad) == 2_453_546
     # Ours holds what can reach an answer: of each selection's attention the query's and the keys' matrix, no norms of
     # layers whose outputs are not normalised again, no feed-forward network after weights.
-    ours = build(PSTPNetOptions(), FULL, 42)
+    ours = build(PSTPNetOptions(tokens=49), FULL, 42)
     weights, unused = renamed(public, PSTP_LAYERS, PSTP_ATTENTIONS, PSTP_SELECTIONS)
     assert sum(p.numel() for p in ours.parameters()) == sum(map(torch.numel, weights.values()))
     dead = sum(public.get_parameter(name).numel() for name in unused)
@@ -162,6 +162,7 @@ def test_a_training_step_compiles_to_one_graph(fused):
     [
         ({"spans": 5}, "model.spans 5 must divide the 12 segments"),
         ({"top_spans": 5}, "model.top_spans 5 is more than model.spans 4"),
+        ({"tokens": 5}, r"model.tokens 5 is not the 9 stored \(data.tokens\)"),
         ({"token_share": 0.0}, "model.token_share"),
         ({"hidden": 18}, "multiple of model.heads"),
         ({"dropout": 1.0}, "model.dropout"),
@@ -178,7 +179,6 @@ def test_it_trains_and_answers_like_any_network(fused, tmp_path):
     data = make_data(tmp_path)
     write_words(tmp_path / "features")
     own = ("--config", data, "--model.network", "pstp_net", "--model.spans", 3, "--model.fused", fused)
-    own += ("--data.tokens", TOKENS)
     run = trained(*own, "--train.rates.deep", 0.5, "--train.epochs", 2, "--out", tmp_path / "run")
     first, last = (loss for _, loss, _ in losses(run))
     assert last < first

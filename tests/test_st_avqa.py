@@ -9,12 +9,12 @@ import test
 from nets.network import build
 from nets.st_avqa import Match, STAVQAOptions
 from tests.public_peers import ST_AVQA_ATTENTIONS, ST_AVQA_LAYERS, PublicSTAVQA, renamed, with_biases
-from tests.small_run import TOKENS, losses, make_data, trained
+from tests.small_run import losses, make_data, trained
 from tests.test_model import FULL, SMALL, inputs, small
 from utils.errors import UserError
 from utils.files import read_json
 
-OWN = {"network": "st_avqa", "seconds": 6, "top_k": 3}
+OWN = {"network": "st_avqa", "tokens": 9, "seconds": 6, "top_k": 3}
 PROJECTIONS = ("frame", "token", "question")  # in place of the published ResNet and LSTM
 
 
@@ -22,7 +22,7 @@ def both(seconds: int | None, top_k: int, sizes=SMALL, hidden: int = 16):
     """Our network and the plain one, with the same weights."""
     torch.manual_seed(0)
     public = with_biases(PublicSTAVQA(sizes.width("audio"), hidden))
-    options = STAVQAOptions(hidden=hidden, seconds=seconds, top_k=top_k)
+    options = STAVQAOptions(hidden=hidden, tokens=sizes.shapes["token"][1], seconds=seconds, top_k=top_k)
     model = build(options, sizes, 42).eval()
     weights, unused = renamed(public, ST_AVQA_LAYERS, ST_AVQA_ATTENTIONS)
     missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -151,6 +151,7 @@ def test_a_training_step_compiles_to_one_graph():
         ({"hidden": 18}, "multiple of 4 and of model.heads 4"),
         ({"seconds": 13}, "at most the 12 segments"),
         ({"top_k": 7}, "model.top_k 7 must be at most model.seconds 6"),
+        ({"tokens": 5}, r"model.tokens 5 is not the 9 stored \(data.tokens\)"),
         ({"dropout": 1.0}, "model.dropout"),
         ({"heads": 0}, "model.heads must be at least 1"),
     ],
@@ -162,7 +163,7 @@ def test_options_that_cannot_be_built_are_named(options, message):
 
 def test_it_trains_and_answers_like_any_network(tmp_path):
     data = make_data(tmp_path)
-    own = ("--config", data, "--data.tokens", TOKENS, "--model.network", "st_avqa", "--model.seconds", 3)
+    own = ("--config", data, "--model.network", "st_avqa", "--model.seconds", 3)
     run = trained(*own, "--train.rates.deep", 0.5, "--train.epochs", 2, "--out", tmp_path / "run")
     first, last = (loss for _, loss, _ in losses(run))
     assert last < first
