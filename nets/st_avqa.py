@@ -131,7 +131,7 @@ class STAVQA(Network):
         at = [x.flatten() for x in torch.broadcast_tensors(video[:, None], self.seconds)]  # rows, seconds: (V L,)
         sound = self.hear(self.audio(audio[*at].to(text.dtype)))  # (V L, D)
         pooled = self.frame(frame[*at].to(text.dtype))  # (V L, D)
-        cells = F.normalize(self.token(token[*at].to(text.dtype)), dim=-1)  # (V L, S, D)
+        cells = self.token(token[*at].to(text.dtype))  # (V L, S, D)
         picture, cell_weights = self.spatial(sound, pooled, cells)  # (V L, D), (V L, S)
         losses = {"match": self.match(self.spatial, sound, picture, pooled, cells, video)} if self.training else {}
 
@@ -155,16 +155,17 @@ class STAVQA(Network):
 
 
 class SpatialGrounding(nn.Module):
-    """Spatial grounding: `w = softmax(cos(a, m))` over the cells m, `v = FC(tanh([pooled; sum of w m]))`."""
+    """Spatial grounding: `w = softmax(cos(a, m))` over the cells m, `v = FC(tanh([pooled; sum of w m / |m|]))`."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.fuse = nn.Linear(2 * dim, dim)
 
     def forward(self, sound: Tensor, pooled: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Sounds (P, D), pooled maps (P, D) and normalised cells (P, S, D) -> pictures (P, D) and weights (P, S)."""
-        weights = (cells @ F.normalize(sound, dim=-1)[..., None])[..., 0].softmax(dim=-1)
-        grounded = (weights[:, None] @ cells)[:, 0]
+        """Sounds (P, D), pooled maps (P, D) and cells (P, S, D) -> pictures (P, D) and weights (P, S)."""
+        size = cells.norm(dim=-1).clamp_min(1e-12)  # (P, S): weights are divided, so no copy of the cells is kept
+        weights = ((cells @ F.normalize(sound, dim=-1)[..., None])[..., 0] / size).softmax(dim=-1)
+        grounded = ((weights / size)[:, None] @ cells)[:, 0]
         return self.fuse(torch.cat([pooled, grounded], dim=-1).tanh()), weights
 
 

@@ -47,7 +47,6 @@ MUTANTS = [
     Mutant("ST-AVQA without the means", ST,
            '"visual": v_grd + v.mean(dim=1)', '"visual": v_grd', f"test_st_avqa.py::{PLAIN}"),
     Mutant("ST-AVQA's cells keep their lengths", ST,
-           "cells = F.normalize(self.token(token[*at].to(text.dtype)), dim=-1)",
-           "cells = self.token(token[*at].to(text.dtype))", f"test_st_avqa.py::{PLAIN}"),
+           "(weights / size)[:, None]", "weights[:, None]", f"test_st_avqa.py::{PLAIN}"),
 ]
 # fmt: on
