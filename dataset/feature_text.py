@@ -85,7 +85,8 @@ class Sentences:
             place.setdefault(sentence, len(place))
         bank = self.text.read(list(place)).astype(np.float32)
         index = [np.array([place[sentence] for sentence in some], np.int64) for some in (questions, prompts)]
-        return TextBank(bank, *index, self.words and self.words.read(list(dict.fromkeys(questions))))
+        words = self.words.read(list(dict.fromkeys(questions))) if self.words else None
+        return TextBank(bank, index[0], index[1], words)
 
 
 class PublicText:

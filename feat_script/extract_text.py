@@ -128,8 +128,8 @@ def encode_new(
     """
     path, header = files.features, header_bytes((len(held) + len(new), *shape), np.dtype(dtype))
     with writing(path.parent):
-        for file in () if held else (files.digest, files.sentences):  # what is listed there would have rows of zeros
-            file.unlink(missing_ok=True)
+        for listed in () if held else (files.digest, files.sentences):  # what they list would have rows of zeros
+            listed.unlink(missing_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header)
         if held:

@@ -8,7 +8,9 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
+import test
 from configs import schema
+from nets.layers import QueryAttention
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.qa_tiger import QATigerOptions
@@ -141,12 +143,13 @@ def test_a_training_step_compiles_to_one_graph():
     assert not torch.equal(whole(**given).logits, whole(**given).logits)
 
 
-def test_gaussians_are_not_rounded():
-    model, given = small().eval(), inputs()
+def test_gaussians_are_not_rounded(monkeypatch):
+    model, given, found = small().eval(), inputs(), torch.randn(5, 1, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        seen = model(**given)
-    assert seen.segment_weights.dtype == torch.float32
-    assert seen.logits.isfinite().all()
+        assert model(**given).logits.isfinite().all()
+        monkeypatch.setattr(QueryAttention, "forward", lambda self, query, keys: (found, None))
+        rounded = model.heard.weigh(found[:, 0], torch.zeros(5, 6, 32))
+    assert torch.equal(rounded, model.heard.weigh(found[:, 0], torch.zeros(5, 6, 32)))
 
 
 @pytest.mark.parametrize(
@@ -198,3 +201,9 @@ def test_it_trains_and_is_tested_like_any_other(tmp_path):
     groups = load_checkpoint(run / "last.pt")["optimizer"]["param_groups"]
     assert [group["lr"] for group in groups] == [1e-3, 5e-4]
     assert all(list(group["betas"]) == [0.95, 0.999] for group in groups)
+    answers = {}
+    for residency in ("device", "disk"):
+        test.main(["--run", str(run), "--out", str(tmp_path / residency), "--data.residency", residency])
+        (told,) = (tmp_path / residency).rglob("predictions.csv")
+        answers[residency] = told.read_text()
+    assert answers["device"] == answers["disk"]
