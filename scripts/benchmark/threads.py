@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 
 from scripts.benchmark.measure import Rows
-from scripts.benchmark.train import Shapes, Step
+from scripts.benchmark.step import Shapes, Step
 from utils.machine import usable_cores
 from utils.progress import tqdm
 
