@@ -30,7 +30,9 @@ def split_by_video(
     Rows are kept as they are, a recording's together. Raises `UserError` naming the first row that cannot be read,
     where there are fewer recordings than shares, and where `out` holds such files already.
     """
-    require_none(out)
+    for path in (Path(out) / f"{split}.json" for split in SHARES):
+        if path.exists():  # it may be the only copy
+            raise UserError(f"{path}: is there already, and is not replaced; move it away, or give another --out")
     rows_of, known = defaultdict(list), DATASETS[dataset]
     for path in sorted(map(str, paths)):
         for number, row in enumerate(read_json(path), start=1):
@@ -48,13 +50,6 @@ def split_by_video(
         write_json(Path(out) / f"{split}.json", rows)
         counts[split] = (len(recordings), len(rows))
     return counts
-
-
-def require_none(out: str | Path) -> None:
-    """Raise `UserError` where a folder holds annotations: they may be the only copy."""
-    for split in SHARES:
-        if (path := Path(out) / f"{split}.json").exists():
-            raise UserError(f"{path}: is there already, and is not replaced; move it away, or give another --out")
 
 
 @command

@@ -114,13 +114,14 @@ def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list
         some = next(iter(videos.values()))
         raise UserError(f"--videos: holds no video {video!r} among {len(videos)}, such as {some}")
     try:
-        images = read_frames(videos[video], int(segments.max()) + 1, _smaller).images
+        images = read_frames(videos[video], int(segments.max()) + 1, smaller).images
     except MediaError as error:
         raise UserError(f"{videos[video]}: {error}") from error
     return [images[segment] for segment in segments]
 
 
-def _smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+def smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """A frame as large as it is drawn, with width and height of the original."""
     picture = Image.fromarray(image)
     size = picture.size
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
