@@ -53,9 +53,7 @@ def find(questions: pd.DataFrame, wanted: list[str], source: str) -> np.ndarray:
     return np.array([position[name] for name in dict.fromkeys(wanted)])
 
 
-def look(
-    run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], model: str = ""
-) -> list[Example]:
+def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], model: str = "") -> list[Example]:
     """Ask the questions at `rows` of a split and keep what the model looked at. Raises `UserError` as `frames_of`."""
     config, data, asked = run.config, run.data, run.data.splits[split]
     loader = Loader(data, run.runtime, "disk", 1)  # a few videos; the rest stays where it is
@@ -150,7 +148,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     which.add_argument("--examples", type=PositiveInt, default=4, help="how many to draw by --seed")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
-    parser.add_argument("--out", help="the picture; by default figure4.png, of several runs figure4_compared.png in the first")
+    parser.add_argument(
+        "--out", help="the picture; by default figure4.png, of several runs figure4_compared.png in the first"
+    )
     options, overrides = parser.parse_known_args(arguments)
 
     runs: list[Path] = options.run

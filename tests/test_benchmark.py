@@ -162,4 +162,6 @@ def test_the_training_part_runs_on_a_gpu(monkeypatch):
     with benchmark.start("cuda", "fp32") as runtime:
         found = benchmark.compute(SMALL, runtime, 1, {"train"})
     assert set(found["peak"]) == {"fp32", "tf32", "bf16", "copy"}
-    assert set(found["train"]) == {f"ours, {each}{how}" for each in ("fp32", "tf32", "bf16") for how in ("", ", launched")}
+    assert set(found["train"]) == {
+        f"ours, {each}{how}" for each in ("fp32", "tf32", "bf16") for how in ("", ", launched")
+    }

@@ -96,9 +96,7 @@ def read_rates(config: DataConfig, shapes: Shapes, runtime: Runtime, rounds: int
     return found
 
 
-def _pass(
-    config: DataConfig, shapes: Shapes, runtime: Runtime, shuffled: bool, seed: int
-) -> tuple[float, float]:
+def _pass(config: DataConfig, shapes: Shapes, runtime: Runtime, shuffled: bool, seed: int) -> tuple[float, float]:
     """Questions a second of a pass, and bytes a question. What it maps ends with it: mapped pages are not forgotten."""
     forget(Path(config.features).rglob("*.npy"))
     data = open_data(config, tuple(KINDS), ("train",))

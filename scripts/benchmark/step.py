@@ -126,8 +126,8 @@ def compute(shapes: Shapes, runtime: Runtime, rounds: int, parts: set[str]) -> d
         row["questions_per_second"] = shapes.batch / row["seconds"]
         if name in known:
             alone = timings[f"{name.rpartition(', ')[0]}, 1 a video"]["seconds"]
-            row |= known[name] | {"times_faster": alone / row["seconds"]}
-            results.setdefault("evaluation", {})[name] = row
+            more = known[name] | {"times_faster": alone / row["seconds"]}
+            results.setdefault("evaluation", {})[name] = row | more
         elif name in steps:
             peak = results["peak"][steps[name].precision]["gflop_per_second"]
             results.setdefault("train", {})[name] = row | {"share_of_peak": row["gflop"] / row["seconds"] / peak}

@@ -19,7 +19,7 @@ RELATIONS = {"Audio": "Sound", "Visual": "View", "Audio-Visual": "Both"}
 
 
 def offer_choices(annotations: Path, out: Path) -> None:
-    """Write the splits of folder `annotations` into `out`, in AVQA's format. Raises `UserError` for an unreadable row."""
+    """Write the splits of folder `annotations` into `out`, in AVQA's format. Raises `UserError` for a faulty row."""
     rows = {split: read_json(annotations / f"{split}.json") for split in SPLITS}
     answers = defaultdict(set)  # of a template, of a type, of all
     for row in rows["train"]:

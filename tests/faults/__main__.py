@@ -115,7 +115,7 @@ def is_named(hit: str, line: str) -> bool:
 
 
 def follow(world: World, name: str, hit: str | None, line: str, owned: bool) -> None:
-    """Do what a line says; an input that is owned is restored, whatever it says. Raises `Wrong` where it says nothing."""
+    """Do what a line says; an input that is owned is restored, whatever it says. Raises `Wrong` for no remedy."""
     asked = [maker for words, makers in MAKERS.items() if re.search(words, line) for maker in makers]
     if "--rerun" in line:
         told(*world.run(name, "--rerun"))  # once more without: the table is headed by its command

@@ -142,7 +142,7 @@ def _words(block: list[Example]) -> tuple[list[tuple[str, dict]], list[list[tupl
     first, several = block[0], len(block) > 1
     small, plain = {"fontsize": 7.5, "color": DARK}, {"fontsize": 8.5}
     bold = {"fontsize": 9, "fontweight": "bold"}
-    wide = TEXT + AXIS + WIDE if several else TEXT
+    wide = TEXT + WIDE if several else TEXT  # short of the edge, as drawn letters may be wider
     about = [f"{first.kind}; {first.name}"] if several else [first.kind, first.name]
     gap = [] if several else [("", {})]
     question = [
