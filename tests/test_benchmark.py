@@ -114,7 +114,6 @@ def test_training_that_fails_is_said_to(tmp_path, monkeypatch):
 def test_every_part_prints_and_writes_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "extraction_rates", lambda device, rounds: {"decoding": {"times_real_time": 1.0}})
     monkeypatch.setattr(threads, "SHAPES", [SMALL])
-    monkeypatch.setattr(threads, "SECONDS", 0.01)
     figures = tmp_path / "speed.json"
     given = ["--device", "cpu", "--rounds", "1", "--videos", "32", "--epochs", "2", "--work", str(tmp_path)]
     benchmark.main([*given, "--json", str(figures)], SMALL)

@@ -72,11 +72,11 @@ class Example:
 
 
 def draw(examples: Sequence[Example], title: str, path: str | Path) -> None:
-    """Draw the examples to a PNG file; those that follow each other with one name are one question to several models.
+    """Draw the examples to a PNG file; those in a row of one name and question are several models.
 
     Raises `UserError` if it cannot be written.
     """
-    blocks = [list(block) for _, block in itertools.groupby(examples, lambda example: example.name)]
+    blocks = [list(block) for _, block in itertools.groupby(examples, lambda example: (example.name, example.question))]
     width = MARGIN + TEXT + AXIS + WIDE + MARGIN
     height = HEAD + sum(map(_height, blocks)) + BETWEEN * len(blocks)
     figure = Figure(figsize=(width, height))
