@@ -42,6 +42,9 @@ COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at mo
 TALL = 0.65  # of a frame, at least, where five of them fit in a row
 
 
+Words = list[tuple[str, dict]]  # lines, each with its style
+
+
 class Frame(NamedTuple):
     """One selected frame."""
 
@@ -106,7 +109,7 @@ class _Place:
         at = left / self.width, 1 - (self.top + down) / self.height
         self.figure.text(*at, words, va="top", parse_math=False, **style)
 
-    def lines(self, words: list[tuple[str, dict]]) -> None:
+    def lines(self, words: Words) -> None:
         for number, (line, style) in enumerate(words):
             self.text(MARGIN, number * LINE, line, **style)
 
@@ -126,7 +129,7 @@ def _axis_height(example: Example) -> float:
     return BARS + (0 if example.true is None else BAND) + SECONDS
 
 
-def _row_height(example: Example, words: list[tuple[str, dict]]) -> float:
+def _row_height(example: Example, words: Words) -> float:
     rows, _, _, tall = _layout(example)
     return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(words))
 
@@ -137,14 +140,14 @@ def _height(block: list[Example]) -> float:
     return LINE * len(above) + sum(rows) + MODELS * (len(block) - 1)
 
 
-def _words(block: list[Example]) -> tuple[list[tuple[str, dict]], list[list[tuple[str, dict]]]]:
-    """The lines above a block, and those at the left of each model's row, each with its style."""
+def _words(block: list[Example]) -> tuple[Words, list[Words]]:
+    """The lines above a block, and those at the left of each model's row."""
     first, several = block[0], len(block) > 1
     small, plain = {"fontsize": 7.5, "color": DARK}, {"fontsize": 8.5}
     bold = {"fontsize": 9, "fontweight": "bold"}
     wide = TEXT + WIDE if several else TEXT  # short of the edge, as drawn letters may be wider
     about = [f"{first.kind}; {first.name}"] if several else [first.kind, first.name]
-    gap = [] if several else [("", {})]
+    gap: Words = [] if several else [("", {})]
     question = [
         *(line for words in about for line in _wrapped(words, small, wide)),
         *gap,
@@ -164,8 +167,8 @@ def _words(block: list[Example]) -> tuple[list[tuple[str, dict]], list[list[tupl
     return ([*question, *annotated, ("", {})] if several else []), rows
 
 
-def _wrapped(words: str, style: dict, width: float) -> list[tuple[str, dict]]:
-    """Lines of words, each with its style, of so many inches at most."""
+def _wrapped(words: str, style: dict, width: float) -> Words:
+    """Words in lines of so many inches at most."""
     font = FontProperties(size=style["fontsize"], weight=style.get("fontweight"))
     lines: list[str] = []
     for word in words.split():
