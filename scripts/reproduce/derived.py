@@ -11,7 +11,7 @@ from configs.schema import Config
 from dataset import DATASETS
 from scripts.check_features import annotated_videos
 from scripts.reproduce.choices import offer_choices
-from scripts.split_by_video import split_by_video
+from scripts.reproduce.split import split_by_video
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 
