@@ -9,7 +9,7 @@ from dataset.annotations import read_annotations
 from dataset.music_avqa import recording
 from dataset.text_prompt import PromptTable
 from scripts.reproduce.choices import offer_choices
-from scripts.reproduce.derived import FILES, choice_of_four, own_questions, split_by_videos
+from scripts.reproduce.derived import FILES, choice_of_four, split_by_videos
 from scripts.reproduce.queue import resolve
 from scripts.reproduce.split import split_by_video
 from tests.small_run import ROOT, make_data, music_rows
@@ -119,7 +119,6 @@ def config(root, *options):
 
 def test_tables_take_the_questions_that_they_are_about(chosen, tmp_path):
     avqa = ("--data.dataset", "avqa")
-    assert own_questions(config(chosen)) is None
     assert choice_of_four(config(chosen, *avqa)) is None
     with pytest.raises(UserError, match=r"table7 is of AVQA.*configs/avqa\.yaml"):
         choice_of_four(config(chosen))

@@ -85,10 +85,6 @@ class Derived(NamedTuple):
         print(f"wrote the annotations {self.folder}")
 
 
-def own_questions(config: Config) -> None:
-    """The questions as they are."""
-
-
 def split_by_videos(config: Config) -> Derived | None:
     """A split in which no recording is in two parts; None where that is so already."""
     dataset, files = config.data.dataset, [path for split in SPLITS for path in config.data.files(split).values()]

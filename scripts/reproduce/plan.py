@@ -11,7 +11,7 @@ import pandas as pd
 from configs.schema import Config
 from dataset.config import DataConfig
 from scripts.reproduce.cost import lacking, training_flop, unmerged
-from scripts.reproduce.derived import Derived, own_questions
+from scripts.reproduce.derived import Derived
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from scripts.reproduce.seed_table import Row
@@ -50,7 +50,7 @@ class Table:
     by_type: bool = False
     of: str = "music_avqa"
     later: dict[str, Row] | None = None
-    questions: Callable[[Config], Derived | None] = own_questions
+    questions: Callable[[Config], Derived | None] | None = None
     measure: Callable[[Run], Row] = accuracy
     seeds: int | None = None
     note: str = ""
@@ -95,7 +95,7 @@ def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
     for options that do not fit the table.
     """
     config = resolve(base.arguments)
-    derived = table.questions(config)
+    derived = table.questions(config) if table.questions else None
     due = None
     if derived and (base.dry or derived.absent):
         due = derived if derived.due() else None
