@@ -1,4 +1,4 @@
-"""test.py with predictions made elsewhere: ours again, the public format, two compared."""
+"""scripts.score: predictions made elsewhere, in three formats, alone and compared; what it refuses and counts."""
 
 import random
 
@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
-from tests.scoring_run import WRITTEN, answers_of, by_hand
+from scripts import score as command
+from tests.scoring_run import WRITTEN, answers_of, by_hand, called
+from tests.small_run import ROOT, avqa_rows
 from utils.files import read_json, write_json
 
 
-def test_our_predictions_are_scored_again_to_the_same_row(tested, score, tmp_path):
+def score(*arguments, **how) -> str:
+    return called(command.main, *arguments, "--benchmark", "music_avqa", **how)
+
+
+def test_our_predictions_are_scored_again_to_the_same_row(tested, tmp_path):
     folder, printed = tested
-    again = score("--predictions", folder / "test/predictions.csv", "--out", tmp_path)
+    questions = folder.parent / "test.json"
+    again = score(folder / "test/predictions.csv", "--annotations", questions, "--out", tmp_path)
     assert read_json(tmp_path / "metrics.json") == read_json(folder / "test/metrics.json")
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "test/predictions.csv").read_bytes()
     row = [line for line in printed.splitlines() if line.startswith("run ")]
@@ -39,19 +46,19 @@ def guesses(rows: list[dict], share: float, seed: int) -> dict[str, str]:
     return {i: row["anser"] if draw.random() < share else wrong[i] for i, row in zip(wrong, rows, strict=True)}
 
 
-def test_public_predictions_are_scored_with_the_annotation(tested, score, tmp_path):
+def test_public_predictions_are_scored_with_the_annotation(tested, tmp_path):
     path = tested[0].parent / "test.json"
     rows = read_json(path)
     predicted = guesses(rows, 0.6, seed=1)
     (tmp_path / "public.txt").write_text(public_lines(random.Random(0).sample(rows, len(rows)), predicted))
-    score("--predictions", tmp_path / "public.txt", "--annotations", path)
-    out = tmp_path / "public_scored"
+    out = tmp_path / "scored"
+    score(tmp_path / "public.txt", "--annotations", path, "--out", out)
     assert read_json(out / "metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
     assert answers_of(out / "predictions.csv") == predicted
     assert {file.name for file in out.iterdir()} == WRITTEN
 
 
-def test_public_predictions_of_rephrased_questions_are_scored(tested, score, tmp_path):
+def test_public_predictions_of_rephrased_questions_are_scored(tested, tmp_path):
     """MUSIC-AVQA-R's questions are no templates; scoring needs no prompt for them."""
     rows = read_json(tested[0].parent / "test.json")
     for number, row in enumerate(rows):
@@ -60,11 +67,12 @@ def test_public_predictions_of_rephrased_questions_are_scored(tested, score, tmp
     write_json(tmp_path / "rephrased.json", rows)
     predicted = guesses(rows, 0.6, seed=1)
     (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
-    score("--predictions", tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json")
-    assert read_json(tmp_path / "public_scored/metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
+    scores = tmp_path / "scores.json"
+    score(tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json", "--json", scores)
+    assert read_json(scores)["accuracy"] == pytest.approx(by_hand(rows, predicted))
 
 
-def test_two_predictions_are_compared(tested, score, tmp_path):
+def test_two_predictions_are_compared(tested, tmp_path):
     path = tested[0].parent / "test.json"
     rows = read_json(path)
     files, accuracy = [tmp_path / "a.txt", tmp_path / "b.txt"], []
@@ -75,7 +83,7 @@ def test_two_predictions_are_compared(tested, score, tmp_path):
 
     def compared(*arguments) -> list[float]:
         """The row "All": n, a, b, difference, low, high, p."""
-        printed = score("--predictions", *arguments, "--annotations", path)
+        printed = score(*arguments, "--annotations", path)
         (row,) = (line for line in printed.splitlines() if line.startswith("All "))
         return [float(number) for number in row.split()[1:]]
 
@@ -93,15 +101,16 @@ def test_two_predictions_are_compared(tested, score, tmp_path):
     assert seeds[3] == pytest.approx(seeds[2] - seeds[1], abs=0.011)
 
 
-def test_the_real_test_split_is_scored_without_features_and_weights(score, shared, tmp_path):
+def test_the_real_test_split_is_scored_without_features_and_weights(shared, tmp_path):
     """The counts of Table 1's columns are those of the paper's test file, so are the weights of its averages."""
     path = shared / "music_avqa/test.json"
     rows = read_json(path)
     predicted = guesses(rows, 0.75, seed=0)
     (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
-    printed = score("--predictions", tmp_path / "public.txt", "--annotations", path)
+    printed = score(tmp_path / "public.txt", "--annotations", path, "--json", tmp_path / "scores.json")
     expected = by_hand(rows, predicted)
-    metrics = read_json(tmp_path / "public_scored/metrics.json")
+    metrics = read_json(tmp_path / "scores.json")
+    assert metrics["missing"] == metrics["unmapped"] == []
     assert metrics["questions"] == 9129
     assert metrics["accuracy"] == pytest.approx(expected)
     counts = {"A-Count": 1017, "A-Comp": 594, "V-Count": 1197, "V-Loc": 1225, "Exist": 988}
