@@ -1,5 +1,6 @@
 """scripts.score: predictions made elsewhere, in three formats, alone and compared; what it refuses and counts."""
 
+import json
 import random
 
 import numpy as np
@@ -122,3 +123,77 @@ def test_the_real_test_split_is_scored_without_features_and_weights(shared, tmp_
     assert numbers[-1] == round(expected["All"], 2)
     assert len(numbers) == 13
     assert "these are" not in printed
+
+
+def said_lines(rows: list[dict], predicted: dict[str, str]) -> str:
+    """JSON lines of sentences that name the answers."""
+    lines = [{"question_id": i, "answer": f"The answer is {predicted[i].replace('_', ' ').upper()}."} for i in predicted]
+    return "\n".join(map(json.dumps, lines))
+
+
+def test_free_text_is_scored_as_the_answers_that_it_names(shared, tmp_path):
+    """On the real questions, whose answers are all of the kind that the question asks for."""
+    path = shared / "music_avqa/test.json"
+    rows = read_json(path)
+    truth = {str(row["question_id"]): row["anser"] for row in rows}
+    (tmp_path / "said.jsonl").write_text(said_lines(rows, truth))
+    score(tmp_path / "said.jsonl", "--annotations", path, "--json", tmp_path / "scores.json")
+    scores = read_json(tmp_path / "scores.json")
+    assert scores["unmapped"] == scores["missing"] == []
+    assert set(scores["accuracy"].values()) == {100}
+
+
+SAMPLE = ROOT / "assets/score"
+
+
+def test_the_sample_gives_what_the_page_shows(tmp_path):
+    printed = score(
+        SAMPLE / "answers.jsonl", "--annotations", SAMPLE / "questions.json", "--json", tmp_path / "scores.json"
+    )
+    ours = [text[text.index("Scored here") :].split() for text in (printed, (SAMPLE / "expected.txt").read_text())]
+    assert ours[0] == ours[1]  # published rows, which come before, may be joined by others
+    assert (tmp_path / "scores.json").read_text() == (SAMPLE / "expected.json").read_text()
+    assert printed.splitlines()[-1].strip() in (ROOT / "scripts/score.md").read_text()
+
+
+def test_choices_are_scored_for_avqa(tmp_path):
+    rows = avqa_rows(["v1", "v2"])
+    write_json(tmp_path / "val.json", rows)
+    told = [{"question_id": row["id"], "answer": row["multi_choice"][0].title()} for row in rows]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, told)))
+    options = ("--benchmark", "avqa", "--annotations", tmp_path / "val.json", "--json", tmp_path / "scores.json")
+    called(command.main, tmp_path / "said.jsonl", *options)
+    right = [row["answer"] in (0, row["multi_choice"][0]) for row in rows]
+    assert read_json(tmp_path / "scores.json")["accuracy"]["All"] == pytest.approx(100 * np.mean(right))
+
+
+def test_our_csv_is_scored_by_itself_where_the_questions_are_not_there(tested, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no data here
+    printed = score(tested[0] / "test/predictions.csv", "--json", "scores.json")
+    assert "data/music_avqa/annotations/test.json is not there" in printed
+    assert read_json("scores.json")["accuracy"] == read_json(tested[0] / "test/metrics.json")["accuracy"]
+    (tmp_path / "public.txt").write_text("1 \t True \t 0 \t 0\n")
+    assert "annotations/test.json is not there" in score("public.txt", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.csv", "--annotations", "{questions}"], "nowhere.csv: no such file"),
+        (["a.csv", "b.csv"], "several files are the seeds of one model"),
+        (["a.csv", "--compare", "b.csv", "--json", "c.json"], "go with one file, not with --compare"),
+        (["{questions}", "--annotations", "{questions}"], "its first line is neither the header"),
+        (["{csv}", "--annotations", "{questions}", "--model.top_k", "3"], "--model.top_k"),
+        (["{csv}", "--annotations", "{questions}", "--compare", "gone.csv"], "gone.csv: no such file"),
+        (["{csv}", "--annotations", "gone.json"], "gone.json: no such file"),
+        (["{csv}", "--benchmark", "music"], "--benchmark must be one of avqa, bandstand,"),
+        (["{csv}", "--benchmark", "music_avqa_v2"], "has several test splits; say which with --annotations: data/"),
+    ],
+)
+def test_what_cannot_be_scored_is_named_in_a_line(tested, arguments, said):
+    paths = {"csv": tested[0] / "test/predictions.csv", "questions": tested[0].parent / "test.json"}
+    arguments = [argument.format(**paths) for argument in arguments]
+    benchmark = [] if "--benchmark" in arguments else ["--benchmark", "music_avqa"]
+    error = called(command.main, *arguments, *benchmark, fails=True)
+    assert said in error.splitlines()[-1]
+    assert "Traceback" not in error
