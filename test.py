@@ -96,8 +96,8 @@ class Measures:
         if "selected" in looked:
             frames = data.store.read("frame", data.videos)[asked.video]  # (Q, T, Df)
             measures["segment selection"] = selection(self.true, looked, frames, data.text[asked.prompt])
-        if "token_weights" in looked and not data.store.manifests:
-            print("no pointing game: the public layout does not tell which patches are in a token")
+        if "token_weights" in looked and not data.store.tells_patches:
+            print("no pointing game: features that were made elsewhere do not tell which patches are in a token")
         elif "token_weights" in looked:
             patches = data.store.read_source(data.videos)  # (V, T, 1 + P)
             stored, fit = (patches[video] for video in asked.video), data.store.manifests["token"]["fit"]

@@ -1,6 +1,5 @@
 """What a sentence says: words, phrases that name an answer, choices. For predictions that are free text."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,6 @@ from typing import Any
 Words = list[str]
 Lexicon = Mapping[tuple[str, ...], str]
 
-FILLERS = {*"a an the on in at to by from it of is".split()}
 LETTERS = "abcd"
 
 
@@ -26,6 +24,9 @@ def words(text: str) -> Words:
 
 def _singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+FILLERS = {*words("a an the on in at to by from it of is")}
 
 
 def lexicon(answers: Mapping[str, str]) -> Lexicon:
@@ -62,7 +63,7 @@ def find(said: Words, names: Lexicon, typos: int = 99) -> list[tuple[int, int, s
 
 def _one_slip(a: str, b: str) -> bool:
     """Whether a letter too many, too few, wrong or swapped with the next turns one word into the other."""
-    same = len(os.path.commonprefix([a, b]))
+    same = next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     a, b = a[same:], b[same:]
     return same > 0 and (a[1:] == b[1:] or a[1:] == b or a == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:]))
 

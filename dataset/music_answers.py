@@ -11,8 +11,8 @@ from typing import Any
 from dataset.free_text import Lexicon, Words, affirmed, conclusion, find, lexicon, words
 
 UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-TEENS = "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen dozen hundred".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+TEENS = words("eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen dozen hundred")
+TENS = words("twenty thirty forty fifty sixty seventy eighty ninety")
 MANY, BOUND = "more than ten", "a bound, which is no number"
 GROUPS = {
     "zero": "no,none,nothing,not any,no one,nobody",
@@ -26,7 +26,7 @@ GROUPS = {
     "eight": "octet",
     MANY: "ten or more,ten plus",
 }
-MEASURES = {tuple(words(unit))[0] for unit in "s sec second min minute hour ms hz khz fps percent".split()}
+MEASURES = {*words("s sec second min minute hour ms hz khz fps percent")}
 
 
 def _numbers() -> dict[tuple[str, ...], str]:

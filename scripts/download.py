@@ -49,6 +49,7 @@ def _clip(name: str) -> list[File]:
 
 SPLITS = ("train", "val", "test")
 QUESTIONS, BY_VIDEO = "data/json_update/avqa-{}.json", "dataset/split_video_id/music_avqa_{}.json"
+V2, V2_ANNOTATIONS = "DragonLiu1995/MUSIC-AVQA-v2.0", "music_avqa_v2/annotations"
 CATALOGUE = {
     "music_avqa": _github(
         "GeWu-Lab/MUSIC-AVQA",
@@ -62,12 +63,20 @@ CATALOGUE = {
         {BY_VIDEO.format(split): f"music_avqa/annotations_video_split/{split}.json" for split in SPLITS},
         {BY_VIDEO.format("val"): 4_571, BY_VIDEO.format("test"): 9_125},
     ),
-    "music_avqa_v2_test": _github(
-        "DragonLiu1995/MUSIC-AVQA-v2.0",
-        "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8",
-        {"data/balance_full_set/test_balance.json": "music_avqa_v2/annotations/test.json"},
-        {},
-    ),
+    "music_avqa_v2_test": [
+        *_github(
+            V2,
+            "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8",
+            {"data/balance_full_set/test_balance.json": f"{V2_ANNOTATIONS}/test_balance.json"},
+            {},
+        ),
+        *_github(
+            V2,
+            "41c8235d573b2f840750f27577ea57e748ea0e94",
+            {"data/bias_set/test_bias.json": f"{V2_ANNOTATIONS}/test_bias.json"},
+            {},
+        ),
+    ],
     "vggish": [File(VGGISH, f"{torch.hub.get_dir()}/checkpoints/{Path(VGGISH).name}", Path(VGGISH).stem.split("-")[1])],
     "clip_l14": _clip("ViT-L/14@336px"),
     "clip_b32": _clip("ViT-B/32"),

@@ -9,7 +9,7 @@ music_avqa_video_split` fetches it.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,11 @@ def split_by_video(
                 rows_of[known.recording(known.read_row(row)["video_id"])].append(row)
             except (UserError, AttributeError) as error:
                 raise UserError(f"{path}, row {number}: {error}") from error
+    return write_splits(rows_of, out, seed)
+
+
+def write_splits(rows_of: Mapping[str, list[dict]], out: str | Path, seed: int) -> dict[str, tuple[int, int]]:
+    """Part the rows of each recording 7 : 1 : 2 and write them into `out`; return (recordings, rows) of each split."""
     if len(rows_of) < sum(SHARES.values()):
         raise UserError(f"{len(rows_of)} videos cannot be split {' : '.join(map(str, SHARES.values()))}")
     order = np.random.default_rng(seed).permutation(sorted(rows_of))

@@ -127,7 +127,9 @@ def test_the_real_test_split_is_scored_without_features_and_weights(shared, tmp_
 
 def said_lines(rows: list[dict], predicted: dict[str, str]) -> str:
     """JSON lines of sentences that name the answers."""
-    lines = [{"question_id": i, "answer": f"The answer is {predicted[i].replace('_', ' ').upper()}."} for i in predicted]
+    lines = [
+        {"question_id": i, "answer": f"The answer is {predicted[i].replace('_', ' ').upper()}."} for i in predicted
+    ]
     return "\n".join(map(json.dumps, lines))
 
 
