@@ -34,9 +34,7 @@ def parse(args: list[str] | None = None):
     """Read the options."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", help="predictions; several are the seeds of one model, with --compare")
-    parser.add_argument(
-        "--benchmark", required=True, help="a file of configs/ without its ending: music_avqa, avqa, ..."
-    )
+    parser.add_argument("--benchmark", required=True, help="a file of configs/, such as music_avqa or avqa")
     parser.add_argument("--annotations", help="annotation file of the questions; by default the benchmark's test split")
     parser.add_argument("--compare", nargs="+", help="predictions of another model, a file for each seed")
     parser.add_argument("--json", help="file for the scores, and for what was missing or could not be read")

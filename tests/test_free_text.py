@@ -5,13 +5,14 @@ import csv
 import pytest
 
 from dataset import DATASETS
+from dataset.music_answers import UNITS
 from dataset.music_avqa import ANSWERS
 from tests.small_run import ROOT
 
 WRITTEN = list(csv.DictReader((ROOT / "tests/data/free_text.tsv").open(), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-UNREAD = {  # what a person reads and the rules do not: it counts as unread, which is listed, and never as another answer
+UNREAD = {  # what a person reads and the rules do not: it is listed as unread, and never taken for another answer
     "The instrument on the right starts first, then the one on the left joins.",
     "Congas, a pair of tall drums",
 }
@@ -31,7 +32,7 @@ def test_every_answer_is_read_as_itself_where_the_question_asks_for_such():
         "Where is the loudest instrument?": ("left", "right", "middle", "simultaneously"),
     }
     kinds = {answer: question for question, answers in asked.items() for answer in answers}
-    kinds |= dict.fromkeys("zero one two three four five six seven eight nine".split(), next(iter(asked)))
+    kinds |= dict.fromkeys(UNITS, next(iter(asked)))
     for answer in ANSWERS:
         question = kinds.get(answer, "What kind of musical instrument is it?")
         assert DATASETS["music_avqa"].read_answer(answer, {"question": question}) == answer

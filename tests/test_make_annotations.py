@@ -49,7 +49,7 @@ def test_the_seed_decides_the_split(tmp_path):
 
 
 def test_they_are_read_as_the_data_set_own_with_types_where_given(tmp_path):
-    make(tmp_path, [f"{line},count" for line in lines()], header=f" ID,Video,question,answer,Type")
+    make(tmp_path, [f"{line},count" for line in lines()], header=" ID,Video,question,answer,Type")
     prompts = PromptTable.read(ROOT / "dataset/TextPrompt.xlsx", "AVQA")
     questions, faults = read_annotations(tmp_path / "annotations/test.json", "own", prompts)
     assert not faults

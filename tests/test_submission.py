@@ -117,7 +117,7 @@ def test_malformed_json_lines(tmp_path, line, said):
 @pytest.mark.parametrize("text", ["", "question 1: two\n", "[\n", "id;answer\n"])
 def test_other_formats_are_refused(tmp_path, text):
     (tmp_path / "p.txt").write_text(text)
-    with pytest.raises(UserError, match="p.txt: its first line is neither the header question_id,.*JSON object"):
+    with pytest.raises(UserError, match=r"p\.txt: its first line is neither the header question_id,.*JSON object"):
         read(tmp_path / "p.txt", questions(q12="one"))
 
 

@@ -149,7 +149,7 @@ MUTANTS = [
            "named = [answer for answer in named if answer not in echoes]", "pass",
            "test_free_text.py::test_an_answer_is_read_as_a_person_reads_it"),
     Mutant("the first number counts", "dataset/music_answers.py",
-           "    if len(named) > 1:\n        named = {answer for place", "    if False:\n        named = {answer for place",
+           "if _counts(said, asked, found, place, end)", "if place == 0",
            "test_free_text.py::test_an_answer_is_read_as_a_person_reads_it"),
     Mutant("a choice that is no class wins", "utils/scoring/evaluation.py",
            ".masked_fill(choices < 0, -torch.inf)", "",
