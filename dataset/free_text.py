@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Words = list[str]
-Lexicon = Mapping[tuple[str, ...], str]
+Lexicon = dict[tuple[str, ...], str]
 
 LETTERS = "abcd"
 

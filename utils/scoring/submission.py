@@ -39,7 +39,7 @@ def read_submission(
     path: str | Path,
     questions: pd.DataFrame,
     answers: Callable[[], Sequence[str]],
-    read_answer: Callable[[str, Mapping[str, Any]], str | None],
+    read_answer: Callable[[str, Mapping[Any, Any]], str | None],
 ) -> Submission:
     """Read a predictions file, whose first line tells the format, as answers to `questions` (a questions table).
 
@@ -68,7 +68,7 @@ def _match(
     path: str | Path,
     given: pd.DataFrame,
     questions: pd.DataFrame,
-    read_answer: Callable[[str, Mapping[str, Any]], str | None],
+    read_answer: Callable[[str, Mapping[Any, Any]], str | None],
 ) -> Submission:
     """Join what a file gives with the questions, whose answers decide what is correct."""
     asked = pd.Index(questions["question_id"].map(plain_id))
