@@ -8,6 +8,7 @@ The format is told by content: our CSV, the public tab format, or JSON lines wit
 formats, the 42 answers, the rules by which text is read, and a sample with its output.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -65,28 +66,32 @@ def annotation_file(data: DataConfig, name: str) -> str:
     return next(iter(files.values()))
 
 
-def read_questions(path: str, dataset: str) -> pd.DataFrame:
-    """The questions of an annotation file; rows that cannot be read are named."""
+def read_questions(path: str, dataset: str) -> tuple[pd.DataFrame, int]:
+    """The questions of an annotation file, and how many rows cannot be used, which are named."""
     any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
     questions, faults = read_annotations(path, dataset, any_question)
     if faults:
         print(f"{path}: {describe(faults)}")
-    return questions.drop(columns=["template", "prompt"])
+    return questions.drop(columns=["template", "prompt"]), len(faults)
 
 
-def read(path: str, questions: pd.DataFrame | None, dataset: Dataset, missing: str) -> Submission:
+def read(path: str, asked: tuple[pd.DataFrame, int] | None, dataset: Dataset, missing: str) -> Submission:
     """One predictions file. Without questions it must be our CSV, which holds the answers itself."""
-    if questions is not None:
-        return read_submission(path, questions, lambda: dataset.vocabulary({"test": questions}), dataset.read_answer)
+    if asked:
+        questions, left_out = asked
+        answers = partial(dataset.vocabulary, {"test": questions})
+        return read_submission(path, questions, answers, dataset.read_answer, left_out)
     try:
-        return Submission(read_predictions(path), [], {})
+        return Submission(read_predictions(path), [], {}, [])
     except UserError as error:
         raise UserError(f"{error}; files of other formats need the questions, and {missing} is not there") from error
 
 
 def tell(submission: Submission) -> None:
     """Say which questions have no answer, or one that cannot be read."""
-    predictions, missing, unmapped = submission
+    predictions, missing, unmapped, surplus = submission
+    if surplus:
+        print(f"\n{len(surplus)} answers are to rows that were left out: {', '.join(surplus[:EXAMPLES])}")
     if missing:
         more = ", ..." if len(missing) > EXAMPLES else ""
         print(
@@ -108,11 +113,11 @@ def main(args: list[str] | None = None) -> None:
     data = benchmark(options.benchmark)
     dataset, path = DATASETS[data.dataset], options.annotations or annotation_file(data, options.benchmark)
     known = options.annotations or Path(path).exists()
-    questions = read_questions(path, data.dataset) if known else None
+    asked = read_questions(path, data.dataset) if known else None
     if not known:
         print(f"{path} is not there: a CSV of ours is scored by the answers that it holds itself")
     ours, others = (
-        [read(file, questions, dataset, path) for file in files or []] for files in (options.files, options.compare)
+        [read(file, asked, dataset, path) for file in files or []] for files in (options.files, options.compare)
     )
     if others:
         for file, submission in zip([*options.files, *options.compare], [*ours, *others], strict=True):
@@ -120,7 +125,8 @@ def main(args: list[str] | None = None) -> None:
                 print(f"\n{file}", end="")
                 tell(submission)
         print(f"a: the mean of {len(ours)} predictions files, b: of {len(others)}; % and, of b - a, percentage points")
-        table = compare(*([each.predictions for each in side] for side in (ours, others)), dataset.columns)
+        a, b = ([each.predictions for each in side] for side in (ours, others))
+        table = compare(a, b, dataset.columns)
         print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.4f}".format}))
         print(
             "low to high: 95 % interval; p: two-sided, of that row alone\n"

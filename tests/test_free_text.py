@@ -3,6 +3,8 @@
 import csv
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataset import DATASETS
 from dataset.music_answers import UNITS
@@ -36,6 +38,13 @@ def test_every_answer_is_read_as_itself_where_the_question_asks_for_such():
     for answer in ANSWERS:
         question = kinds.get(answer, "What kind of musical instrument is it?")
         assert DATASETS["music_avqa"].read_answer(answer, {"question": question}) == answer
+
+
+@given(st.text(max_size=40), st.text(max_size=20))
+def test_whatever_is_said_one_of_the_answers_is_read_or_none(text, question):
+    for asked in (question, *(row["question"] for row in WRITTEN[::40])):
+        assert DATASETS["music_avqa"].read_answer(text, {"question": asked}) in (*ANSWERS, None)
+    assert DATASETS["avqa"].read_answer(text, {"choices": CHOICES}) in (*CHOICES, None)
 
 
 CHOICES = ["Dog barking", "Car", "A train", "rain"]

@@ -15,9 +15,9 @@ from utils.scoring.predictions import COLUMNS, write_predictions
 from utils.scoring.submission import Submission, read_submission
 
 
-def read(path, asked) -> Submission:
+def read(path, asked, left_out=0) -> Submission:
     """As answers to `asked`; a text is its own answer, "?" is none."""
-    return read_submission(path, asked, lambda: PUBLIC, lambda text, question: None if "?" in text else text)
+    return read_submission(path, asked, lambda: PUBLIC, lambda text, question: None if "?" in text else text, left_out)
 
 
 def public_line(question, target, predicted, blank=" "):
@@ -79,7 +79,7 @@ JSON = '{"question_id": 12, "answer": "one"}\n\n{"answer": 2, "question_id": "7.
 def test_free_text_in_json_lines(tmp_path):
     asked = questions(q12="one", q7="two", q30="yes", q31="no")
     (tmp_path / "p.txt").write_text(JSON + '{"question_id": 31, "answer": "no?"}')
-    predictions, missing, unmapped = read(tmp_path / "p.txt", asked)
+    predictions, missing, unmapped, _ = read(tmp_path / "p.txt", asked)
     pd.testing.assert_frame_equal(predictions, judge(asked, ["one", "2", "", ""]))
     assert (missing, unmapped) == (["30"], {"31": "no?"})
 
@@ -90,7 +90,7 @@ def test_what_is_missing_is_wrong_and_named_whatever_the_format(tmp_path):
     (tmp_path / "public").write_text(public_line("1", "one", "one"))
     (tmp_path / "text").write_text('{"question_id": 1, "answer": "one"}')
     for name in ("ours", "public", "text"):
-        predictions, missing, unmapped = read(tmp_path / name, asked)
+        predictions, missing, unmapped, _ = read(tmp_path / name, asked)
         assert predictions["correct"].tolist() == [True, False, False]
         assert (missing, unmapped) == (["2", "3"], {})
 
@@ -112,6 +112,14 @@ def test_malformed_json_lines(tmp_path, line, said):
     (tmp_path / "p.txt").write_text(JSON + line)
     with pytest.raises(UserError, match=f"p.txt.*{said}"):
         read(tmp_path / "p.txt", questions(q12="one", q7="two", q30="yes"))
+
+
+def test_answers_to_rows_that_cannot_be_used_are_told_and_no_error(tmp_path):
+    (tmp_path / "p.txt").write_text(JSON)
+    found = read(tmp_path / "p.txt", questions(q7="2"), left_out=1)
+    assert (found.predictions["correct"].tolist(), found.surplus) == ([True], ["12"])
+    with pytest.raises(UserError, match="answers 2 questions that the annotation of 1 does not have"):
+        read(tmp_path / "p.txt", questions(q1="2"), left_out=1)
 
 
 @pytest.mark.parametrize("text", ["", "question 1: two\n", "[\n", "id;answer\n"])

@@ -28,11 +28,13 @@ class Submission(NamedTuple):
     predictions: the predictions table, in the order of the questions; "" where there is no answer, which is wrong
     missing: the ids of questions that the file does not answer
     unmapped: question id -> text, of answers that give none of the benchmark's answers
+    surplus: the ids of answers to rows that the annotation has and that cannot be used
     """
 
     predictions: pd.DataFrame
     missing: list[str]
     unmapped: dict[str, str]
+    surplus: list[str]
 
 
 def read_submission(
@@ -40,6 +42,7 @@ def read_submission(
     questions: pd.DataFrame,
     answers: Callable[[], Sequence[str]],
     read_answer: Callable[[str, Mapping[Any, Any]], str | None],
+    left_out: int = 0,
 ) -> Submission:
     """Read a predictions file, whose first line tells the format, as answers to `questions` (a questions table).
 
@@ -49,7 +52,7 @@ def read_submission(
     decide: where a file's targets differ, that is counted in a logged warning. Ids may be written as floats.
 
     Raises `UserError`, naming file and line, for a line that is malformed and for a question that comes twice; naming
-    the first few, for questions that are not in `questions`.
+    the first few, for more questions that are not in `questions` than rows of the annotation were `left_out`.
     """
     lines = read_text(path).split("\n")
     if lines[0].count("\t") == 3:
@@ -61,7 +64,14 @@ def read_submission(
         given = table[["question_id", "target", "prediction", *(name for name in MODELS_OWN if name in table)]]
     else:
         raise UserError(f"{path}: its first line is neither {FORMATS}")
-    return _match(path, given.set_index("question_id"), questions, read_answer)
+    given = given.set_index("question_id")
+    surplus = given.index.difference(questions["question_id"].map(plain_id), sort=False).tolist()
+    if len(surplus) > left_out:
+        raise UserError(
+            f"{path}: answers {len(surplus)} questions that the annotation of {len(questions)} does not have, e.g. "
+            f"{', '.join(surplus[:5])}; is it for another split or release?"
+        )
+    return Submission(*_match(path, given, questions, read_answer), surplus)
 
 
 def _match(
@@ -69,14 +79,9 @@ def _match(
     given: pd.DataFrame,
     questions: pd.DataFrame,
     read_answer: Callable[[str, Mapping[Any, Any]], str | None],
-) -> Submission:
-    """Join what a file gives with the questions, whose answers decide what is correct."""
+) -> tuple[pd.DataFrame, list[str], dict[str, str]]:
+    """Join what a file gives with the questions, whose answers decide: the predictions, what is missing, unmapped."""
     asked = pd.Index(questions["question_id"].map(plain_id))
-    if strange := [question for question in given.index if question not in asked]:
-        raise UserError(
-            f"{path}: answers {len(strange)} questions that the annotation of {len(asked)} does not have, e.g. "
-            f"{', '.join(strange[:5])}; is it for another split or release?"
-        )
     there = asked.isin(given.index)
     missing = asked[~there].tolist()
     given = given.reindex(asked)
@@ -93,7 +98,7 @@ def _match(
     predictions = predictions.assign(**{name: given[name].tolist() for name in MODELS_OWN if name in given})
     if "target" in given:
         _warn_of_targets(path, questions[there], given[there])
-    return Submission(predictions, missing, unmapped)
+    return predictions, missing, unmapped
 
 
 def _warn_of_targets(path: str | Path, questions: pd.DataFrame, given: pd.DataFrame) -> None:
