@@ -88,14 +88,19 @@ class FeatureStore:
         for kind in kinds:
             self._instead.setdefault(kind, {}).update(zip(order, order[1:] + order[:1], strict=True))
 
+    @property
+    def tells_patches(self) -> bool:
+        """Whether it is known which patches are in a token: not in the public layout, nor where made elsewhere."""
+        return not self.manifests.get("token", {"adopted": True}).get("adopted")
+
     def read_source(self, videos: Sequence[str]) -> np.ndarray:
         """Return in which stored token each input token of the videos' frames ended, (len(videos), T, 1 + P).
 
         The class token comes first, then the P patches, row by row. Where extraction did not merge, a token is itself.
-        Raises `UserError` where the maps are missing, as they are in the public layout.
+        Raises `UserError` where the maps are missing.
         """
-        if "token" not in self.manifests:
-            raise UserError("the public layout does not tell which patches are in a token")
+        if not self.tells_patches:
+            raise UserError("features that were made elsewhere do not tell which patches are in a token")
         segments, tokens, _ = self.shapes["token"]
         if not any(self.manifests["token"]["merge_schedule"]):
             return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
@@ -207,10 +212,10 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
 
 
 def _check_alike(wanted: dict[str, Kind], paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
-    """Kinds that meet must have been made alike: one CLIP, one picture, one second to a segment."""
+    """Kinds that meet must be made alike: one CLIP, one picture, one second; those made elsewhere share the second."""
     first: dict[str, tuple[str, Any]] = {}
     for name, kind in wanted.items():
-        for field in kind.same:
+        for field in kind.same if not manifests[name].get("adopted") else ["hop_seconds"]:
             found = manifests[name].get(field, IMPLIED.get(field))
             other, known = first.setdefault(field, (name, found))
             if found is not None and known is not None and found != known:

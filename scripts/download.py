@@ -47,17 +47,20 @@ def _clip(name: str) -> list[File]:
     return [File(url, str(Path("~/.cache/clip").expanduser() / Path(url).name), Path(url).parent.name)]
 
 
+V2 = "music_avqa_v2/annotations"
 CATALOGUE = {
     "music_avqa": _github("GeWu-Lab/MUSIC-AVQA/main/data/json_update/avqa-{}.json", "music_avqa/annotations"),
     "music_avqa_video_split": _github(
         "GeWu-Lab/TSPM/259d4f51ed86963828179726cc9b818cb3debb2a/dataset/split_video_id/music_avqa_{}.json",
         "music_avqa/annotations_video_split",
     ),
-    "music_avqa_v2_test": _github(
-        "DragonLiu1995/MUSIC-AVQA-v2.0/8218e35c451f6c7ce1cae76ac480f0887dbdf4d8/data/balance_full_set/{}_balance.json",
-        "music_avqa_v2/annotations",
-        ["test"],
-    ),
+    "music_avqa_v2_test": [
+        File(f"https://raw.githubusercontent.com/DragonLiu1995/MUSIC-AVQA-v2.0/{file}", f"{V2}/{Path(file).name}")
+        for file in (
+            "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8/data/balance_full_set/test_balance.json",
+            "41c8235d573b2f840750f27577ea57e748ea0e94/data/bias_set/test_bias.json",
+        )
+    ],
     "vggish": [File(VGGISH, f"{torch.hub.get_dir()}/checkpoints/{Path(VGGISH).name}", Path(VGGISH).stem.split("-")[1])],
     "clip_l14": _clip("ViT-L/14@336px"),
     "clip_b32": _clip("ViT-B/32"),

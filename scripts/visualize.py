@@ -68,8 +68,8 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], 
     manifests = data.store.manifests
     fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
     heat = [None] * len(rows)
-    if seen.token_weights is not None and not manifests:
-        print("no heat maps: the public layout does not tell which patches are in a token")
+    if seen.token_weights is not None and not data.store.tells_patches:
+        print("no heat maps: features that were made elsewhere do not tell which patches are in a token")
     elif seen.token_weights is not None:
         stored = data.store.read_source(list(questions["video_id"]))
         on_tokens, merged = seen.token_weights.float().cpu().numpy(), seen.token_source.cpu().numpy()

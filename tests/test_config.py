@@ -82,7 +82,7 @@ def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, capsys,
         assert f"--{prefix}.{name}" in said
         assert plain(text).rstrip(".") in said, f"--help does not describe {prefix}.{name}"
     assert f"[{', '.join(NETWORKS)}]" in said
-    assert "[music_avqa, avqa]" in said
+    assert "[music_avqa, music_avqa_v2, music_avqa_r, avqa, own]" in said
 
 
 def test_help_shows_the_options_of_the_network_that_is_chosen(capsys, tmp_path):
@@ -190,7 +190,7 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
         (["--config"], "--config="),
         (["--model.topk", "3"], "no option model.topk; did you mean model.top_k?"),
         (["--model.network", "tspn"], f"one of {', '.join(NETWORKS)}, is 'tspn'; did you mean 'tspm'?"),
-        (["--data.dataset", "avqb"], "data.dataset must be one of music_avqa, avqa, is 'avqb'"),
+        (["--data.dataset", "avqb"], "avqa, own, is 'avqb'; did you mean 'avqa'?"),
         (["--train.rates", "{deep: 0}"], "train.rates.deep must be more than 0"),
         (["--data.window", "5", "--train.questions_per_video", "2"], "take it with train.questions_per_video 1"),
         (["--data.window", "-1"], "data.window must be 0 or more"),

@@ -5,7 +5,7 @@ own split is published: `scripts.download music_avqa_video_split` fetches it.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,18 @@ def split_by_video(paths: Sequence[str | Path], out: Path, dataset: str = "music
                 rows_of[known.recording(known.read_row(row)["video_id"])].append(row)
             except (UserError, AttributeError) as error:
                 raise UserError(f"{path}, row {number}: {error}") from error
+    write_splits(rows_of, out)
+
+
+def write_splits(rows_of: Mapping[str, list[dict]], out: Path, seed: int = 0) -> dict[str, tuple[int, int]]:
+    """Part the rows of each recording 7 : 1 : 2 and write them into `out`; return (recordings, rows) of each split."""
     if len(rows_of) < sum(SHARES.values()):
         raise UserError(f"{len(rows_of)} videos cannot be split {' : '.join(map(str, SHARES.values()))}")
-    order = np.random.default_rng(0).permutation(sorted(rows_of))
+    order = np.random.default_rng(seed).permutation(sorted(rows_of))
     bounds = np.cumsum(list(SHARES.values()))[:-1] * len(order) // sum(SHARES.values())
+    counts = {}
     for split, recordings in zip(SHARES, np.split(order, bounds), strict=True):
-        write_json(out / f"{split}.json", [row for name in sorted(recordings) for row in rows_of[name]])
+        rows = [row for name in sorted(recordings) for row in rows_of[name]]
+        write_json(out / f"{split}.json", rows)
+        counts[split] = (len(recordings), len(rows))
+    return counts
