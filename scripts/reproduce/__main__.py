@@ -175,7 +175,8 @@ TABLES = {
         {},
         ("A", "V", "AV", "All"),
         measure=validated,
-        note="Rows are of validation questions; only intervals and differences are of the test questions.",
+        intervals=False,
+        note="Validation questions, in the epoch that was kept; the test split is not looked at.",
     ),
     "prior": Table("What the questions give away", BLIND, {"TSPM": TABLE1["TSPM"]}, by_type=True),
     "shuffled": Table(
