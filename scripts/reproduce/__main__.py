@@ -98,7 +98,7 @@ LESS = {
     **BLIND,
 }
 
-LEARNED = "--config configs/models/tspm_learned_study.yaml"
+LEARNED = "--config configs/models/tspm_learned_bandstand.yaml"
 PARTS = {
     "w/o sounds in keys and fit": "wo_sounds",
     "w/o order in time": "wo_order",
@@ -171,7 +171,7 @@ TABLES = {
     "learned_parts": Table(
         "What each part of perception that learns is worth, on validation",
         {"TSPM, learned": LEARNED}
-        | {name: f"{LEARNED} --config configs/ablations/learned/{file}.yaml" for name, file in PARTS.items()},
+        | {name: f"{LEARNED} --config configs/ablations/learned_{file}.yaml" for name, file in PARTS.items()},
         {},
         ("A", "V", "AV", "All"),
         measure=validated,

@@ -49,7 +49,7 @@ MUTANTS = [
            "(torch.arange(top_k) * 2 + 1)", "(torch.arange(top_k) * 2)",
            "test_model.py::test_even_segments_are_spread_over_the_video"),
     Mutant("the question selects, not the prompt", "nets/tspm/model.py",
-           "self.temporal(text[prompt], v, asked)", "self.temporal(text[question], v, asked)",
+           "self.temporal(text[prompt], seen,", "self.temporal(text[question], seen,",
            "test_model.py::test_converted_weights_give_the_logits_and_selections_of_the_published_network"),
     Mutant("selected from the context stream", "nets/tspm/model.py",
            "a_sel = take(a, asked, selected)", "a_sel = take(a_ctx, asked, selected)",
