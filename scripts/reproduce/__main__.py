@@ -160,7 +160,7 @@ TABLES = {
         "Perception that learns",
         {
             "TSPM, learned": LEARNED,
-            "TSPM, published": "",
+            "TSPM, published": "--train.epochs 5 --train.lr_gamma 0.5",  # chosen on validation, as the learned recipe
             **{name: LESS[name] for name in ("w/o all", "visual only", "audio only")},
         },
         {},
