@@ -11,7 +11,7 @@ from nets.tspm.joint import QuestionFit
 from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
-from nets.tspm.temporal import LearnedSelection, Perturbed, Similarity, Weighting
+from nets.tspm.temporal import LearnedSelection, Perturbed, PrintedSelection, Similarity, Weighting
 from tests.small_run import assert_same_run, make_learnable_data, trained
 from utils.errors import UserError
 
@@ -102,6 +102,21 @@ def test_autocast_selects_the_same_segments(dtype):
             rough = model(**given)
     assert torch.equal(exact.selected, rough.selected)
     torch.testing.assert_close(exact.segment_weights, rough.segment_weights)
+
+
+def test_eq_1_as_printed_has_one_projection_and_no_gradient():
+    stage = PrintedSelection(6, 4, 2)
+    prompt, frame, asked = torch.randn(3, 6), torch.randn(2, 5, 4), torch.tensor([0, 1, 0])
+    weights, index, gate = stage(prompt, frame, None, frame, frame, asked)
+    for b in range(3):
+        scores = torch.stack([prompt[b] @ (stage.key.weight @ frame[asked[b], t]) for t in range(5)]) / 6**0.5
+        torch.testing.assert_close(weights[b], scores.softmax(0))
+        assert index[b].tolist() == sorted(scores.topk(2).indices.tolist())
+    assert not weights.requires_grad
+    assert torch.equal(gate, torch.ones(3, 2, 1))
+    options = {"temporal": "printed", "spatial": "printed", "streams": ["a_sel", "v_sel", "v_spa"]}
+    model = build(TSPMOptions(hidden=16, top_k=3, tokens=4, **options), SIZES, 5)
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["temporal.key.weight"]
 
 
 def naive_contrast(scores, video):

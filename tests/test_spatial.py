@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nets.layers import FeedForward
-from nets.tspm.spatial import FramesOnly, MergingTokenBlock, SpatialPerception, TokenBlock
+from nets.tspm.spatial import FramesOnly, MergingTokenBlock, PrintedQuery, SpatialPerception, TokenBlock
 from tests.test_token_merging import naive_merge
 
 DIM = 16
@@ -105,3 +105,20 @@ def test_merging_follows_the_schedule_in_order():
             expected, looked = spatial.audio_query(audio[row, k][None], torch.tensor(tokens).double()[None])
             torch.testing.assert_close(made[row, k], expected[0], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(weights[row, k], looked[0], atol=1e-5, rtol=1e-5)
+
+
+def test_eq_5_as_printed_is_that_of_plain_loops():
+    """Tokens + self-attention + the audio's attention, every token by itself; then their mean."""
+    torch.manual_seed(0)
+    query = PrintedQuery(DIM, 4, 0.1).eval()
+    audio, tokens = torch.randn(3, DIM), torch.randn(3, 5, DIM)
+    read, weights = query(audio, tokens)
+    plain = [torch.nn.MultiheadAttention(DIM, heads, batch_first=True) for heads in (1, 4)]
+    for layer, ours in zip(plain, (query.among_tokens, query.from_audio), strict=True):
+        layer.load_state_dict(ours.state_dict())
+    among, _ = plain[0](tokens, tokens, tokens)
+    heard, looked = plain[1](audio[:, None], tokens, tokens)
+    torch.testing.assert_close(weights, looked[:, 0])
+    for n in range(3):
+        expected = sum(tokens[n, s] + among[n, s] + heard[n, 0] for s in range(5)) / 5
+        torch.testing.assert_close(read[n], expected)

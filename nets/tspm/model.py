@@ -7,7 +7,7 @@ token and text features.
 
 from torch import Tensor, nn
 
-from nets.layers import StandardizedLinear, take, unrounded
+from nets.layers import QueryBlock, StandardizedLinear, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes
 from nets.token_merging import merge_schedule
@@ -18,11 +18,12 @@ from nets.tspm.joint import NoFit, NoSound, QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
-from nets.tspm.spatial import FramesOnly, SpatialPerception
+from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception
 from nets.tspm.temporal import (
     EvenSegments,
     LearnedSelection,
     Perturbed,
+    PrintedSelection,
     Similarity,
     TemporalPerception,
     Weighting,
@@ -151,6 +152,8 @@ def _as_it_is(segments: int, dim: int) -> nn.Module:
 def _temporal(options: TSPMOptions, sizes: FeatureSizes, top_k: int) -> nn.Module:
     if options.temporal == "top_k":
         return TemporalPerception(sizes.text, options.hidden, options.heads, top_k)
+    if options.temporal == "printed":
+        return PrintedSelection(sizes.text, options.hidden, top_k)
     if options.temporal == "learned":
         similar = options.start == "similarity"
         gate = Perturbed() if options.gate == "perturbed" else Weighting()
@@ -170,6 +173,9 @@ def _spatial(options: TSPMOptions, sizes: FeatureSizes, project: type[nn.Linear]
         schedule = merge_schedule(stored, options.tokens, options.spm_blocks)
     except ValueError as error:
         raise UserError(f"model.tokens, model.spm_blocks: {error}") from None
+    query: type[nn.Module] = QueryBlock
+    if options.spatial == "printed":
+        query, schedule = PrintedQuery, tuple(r for r in schedule if r)  # tokens attend to each other in Eq. 5 itself
     return SpatialPerception(
         project(width, options.hidden),
         options.hidden,
@@ -177,4 +183,5 @@ def _spatial(options: TSPMOptions, sizes: FeatureSizes, project: type[nn.Linear]
         options.dropout,
         schedule,
         first_k=options.spm_frames == "first_k",
+        query=query,
     )

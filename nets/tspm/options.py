@@ -30,17 +30,18 @@ class TSPMOptions(ModelOptions):
     """Bring sound to CLIP's space, where words can be compared with it; the paper does not."""
     what: float = 0.3
     """Weight of the loss that teaches it: a second's sound belongs to its own picture. Only with `sounds`."""
-    temporal: Literal["top_k", "learned", "similarity", "even", "all"] = "top_k"
-    """Segments: the K most attended by the prompt (TPM; it is not trained), by scores that the answer trains, by CLIP's
-    own similarity, K evenly spaced (w/o TPM), all of them (w/o TPC)."""
+    temporal: Literal["top_k", "printed", "learned", "similarity", "even", "all"] = "top_k"
+    """Segments: the K most attended by the prompt (TPM, not trained; or by Eq. 1 as printed), by scores that the answer
+    trains, by CLIP's own similarity, K evenly spaced (w/o TPM), all of them (w/o TPC)."""
     start: Literal["similarity", "random"] = "similarity"
     """What the learned scores are at first."""
     gate: Literal["weights", "perturbed"] = "weights"
     """How the answer reaches the learned scores: by the softmax of the selected, or by a perturbed selection."""
     top_k: int = 10
     """Number K of selected segments."""
-    spatial: Literal["tokens", "pairs", "frames"] = "tokens"
-    """The audio attends to visual tokens (SPM), by what it learns from pairs, or frames stand in for them (w/o SPM)."""
+    spatial: Literal["tokens", "printed", "pairs", "frames"] = "tokens"
+    """The audio attends to visual tokens (SPM; or by Eq. 5 as printed), by what it learns from pairs, or frames stand
+    in for them (w/o SPM)."""
     where: float = 0.3
     """Weight of the loss of `spatial: pairs`: a second's sound resembles a token of its own picture."""
     tokens: int = 14

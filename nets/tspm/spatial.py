@@ -11,7 +11,7 @@ weights over these (B, K, S), where each stored token ended (B, K, M), and losse
 import torch
 from torch import Tensor, nn
 
-from nets.layers import Dropout, FeedForward, QueryBlock, SingleHeadAttention
+from nets.layers import Dropout, FeedForward, QueryAttention, QueryBlock, SingleHeadAttention
 from nets.network import Loss
 from nets.token_merging import match_tokens, merge_source, merge_tokens
 
@@ -61,14 +61,21 @@ class SpatialPerception(nn.Module):
     """
 
     def __init__(
-        self, project: nn.Linear, dim: int, heads: int, dropout: float, merge_schedule: tuple[int, ...], first_k: bool
+        self,
+        project: nn.Linear,
+        dim: int,
+        heads: int,
+        dropout: float,
+        merge_schedule: tuple[int, ...],
+        first_k: bool,
+        query: type[nn.Module] = QueryBlock,
     ):
         super().__init__()
         self.token = project
         self.blocks = nn.ModuleList(
             MergingTokenBlock(dim, dropout, r) if r else TokenBlock(dim, dropout) for r in merge_schedule
         )
-        self.audio_query = QueryBlock(dim, heads, dropout)
+        self.audio_query = query(dim, heads, dropout)
         self.frames = _first_k if first_k else _selected
 
     def forward(
@@ -87,6 +94,20 @@ class SpatialPerception(nn.Module):
         attended, weights = self.audio_query(audio.flatten(0, 1)[one], x)  # Eq. 5
         attended, weights, source = (part[of].unflatten(0, index.shape) for part in (attended, weights, source))
         return attended, segments, weights, source, {}
+
+
+class PrintedQuery(nn.Module):
+    """Eq. 5 as printed: tokens + their self-attention + the audio's attention to them, then the mean over tokens."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.among_tokens = SingleHeadAttention(dim, dropout)
+        self.from_audio = QueryAttention(dim, heads, dropout)
+
+    def forward(self, audio: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio (P, D) over tokens (P, S, D) -> (P, D) and weights (P, S)."""
+        attended, weights = self.from_audio(audio[:, None], tokens)  # (P, 1, D), (P, 1, S)
+        return (tokens + self.among_tokens(tokens, tokens) + attended).mean(dim=1), weights[:, 0]
 
 
 class FramesOnly(nn.Module):

@@ -44,6 +44,25 @@ class TemporalPerception(nn.Module):
         return weights, index, frame.new_ones(*index.shape, 1)
 
 
+class PrintedSelection(nn.Module):
+    """Eq. 1 as printed: the prompt's feature itself is the query, and frames have one projection. Not trained."""
+
+    def __init__(self, text_width: int, dim: int, top_k: int):
+        super().__init__()
+        self.key = nn.Linear(dim, text_width, bias=False)
+        self.top_k = top_k
+
+    @torch.no_grad()
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Select segments by the attention of the prompt."""
+        scores = (self.key(frame)[asked] @ prompt[..., None])[..., 0] * prompt.shape[-1] ** -0.5
+        weights = scores.softmax(dim=-1)  # Eq. 1, (B, T)
+        index = largest(weights, self.top_k)  # Eq. 2, (B, K)
+        return weights, index, frame.new_ones(*index.shape, 1)
+
+
 class LearnedSelection(nn.Module):
     """The prompt is compared with frames and sounds, and the answer trains it.
 
