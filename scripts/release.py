@@ -155,6 +155,8 @@ def main(arguments: list[str] | None = None) -> None:
     stored = load_run(path)
     if "prompts" not in stored:
         raise UserError(f"{path}: does not tell its prompts: it is converted, or of an older release")
+    if (out / path.name).exists():
+        raise UserError(f"{out}: holds a run; choose another folder with --out")
     metrics = read_metrics(options.run, path)
     name = options.run.resolve().name
     card = model_card(name, out, stored, metrics, options.half)
