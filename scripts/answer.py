@@ -38,9 +38,9 @@ def describe(answer: Answer, true: str | None = None) -> str:
         f"  prompt    {answer.prompt}",
     ]
     if answer.selected:
-        lines.append(f"  when      {', '.join(f'{second:g}' for second in answer.selected)} s")
-    if places := [f"{look.second:g} s {look.place}" for look in answer.looks if look.place]:
-        lines.append(f"  where     {'; '.join(places)}")
+        lines.append(f"  when      {', '.join(dict.fromkeys(f'{answer.clipped(s):g}' for s in answer.selected))} s")
+    if places := [f"{answer.clipped(look.second):g} s {look.place}" for look in answer.looks if look.place]:
+        lines.append(f"  where     {'; '.join(dict.fromkeys(places))}")
     return "\n".join(lines)
 
 

@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     path, out = options.run / "best.pt", options.out
     stored = load_run(path)
     if "prompts" not in stored:
-        raise UserError(f"{path}: tells no prompts, as it is converted or of an older release; train it anew")
+        raise UserError(f"{path}: tells no prompts: it is converted, or of an older release; train anew")
     if (out / path.name).exists():
         raise UserError(f"{out}: holds a run; choose another folder with --out")
     metrics = read_metrics(options.run, path)

@@ -85,7 +85,8 @@ def test_templates_can_be_filled(answerer, video):
 def test_from_a_later_second_on(answerer, video):
     (found,) = answerer.ask(video, [QUESTION], start=1)
     assert found.start == 1
-    assert "shorter than the model's 4 s: from 3 s on the last second repeats" in found.note
+    assert "the model sees 4 s: from 4 s on it saw the last second again and again" in found.note
+    assert (found.own, found.clipped(4), found.clipped(2)) == (3, 3, 2)
     last = answerer.ask(video, [QUESTION], start=1)[0].looks[-1]
     assert number(last.picture) == 5 * min(last.second, 3) + 2
     with pytest.raises(UserError, match=r"lasts 4\.\d s, nothing is left from 60 s on"):

@@ -20,7 +20,7 @@ def note(answerer, path):
 
 def test_a_clip_of_200_ms_is_padded(answerer, tmp_path):
     path = write_clip(tmp_path / "short.mp4", [0, 0.1], sine(0.2))
-    assert note(answerer, path) == "shorter than the model's 4 s: from 1 s on the last second repeats"
+    assert note(answerer, path) == "the model sees 4 s: from 1 s on it saw the last second again and again"
 
 
 def test_a_longer_clip_is_cut(answerer, tmp_path):

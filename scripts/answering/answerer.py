@@ -47,7 +47,9 @@ class Answerer:
         path = model_file(Path(run))
         stored = read_stored(path)
         if "prompts" not in stored or not stored["manifests"]:
-            raise UserError(f"{path}: tells no prompts or encoders, as it is converted or of an older release; train it anew")
+            raise UserError(
+                f"{path}: tells no prompts or encoders: it is converted, or of an older release; train anew"
+            )
         self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
         self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])
@@ -95,7 +97,7 @@ class Answerer:
         seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
         told("answering", 0.0)
         found = self._perceive(text, seen, len(filled))
-        same = {"video": Path(video).name, "seconds": self.seconds, "start": float(start)}
+        same = {"video": Path(video).name, "seconds": self.seconds, "own": seen.own, "start": float(start)}
         same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
         answers = self._tell(questions, filled, seen, found, **same)
         told("answering", 1.0)

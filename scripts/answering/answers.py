@@ -4,7 +4,7 @@ T segments, K selected segments, P patches of a frame.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class Answer:
     segment_weights: np.ndarray | None  # (T,) of the seconds from `start` on; None where the network weighs none
     looks: list[Look]  # of the seconds whose patches were looked at
     seconds: int  # T
+    own: int  # how many of them the video has; those after them repeat its last
     start: float
     note: str  # what is odd about the video, "; " between; "" where nothing is
     mel: np.ndarray | None  # (64, frames) log-mel of these seconds; None where the network does not hear
@@ -56,23 +57,15 @@ class Answer:
         """The answer and the next four, each with its probability."""
         return [(self.answer, self.probability), *self.others]
 
+    def clipped(self, second: float) -> float:
+        """A second that was seen, or the last one of the video where it is one that repeats that."""
+        return min(second, self.start + self.own - 1)
+
     def as_dict(self) -> dict[str, Any]:
         """Everything but pictures and sound as plain data."""
-        names = (
-            "video",
-            "question",
-            "template",
-            "prompt",
-            "answer",
-            "probability",
-            "others",
-            "selected",
-            "seconds",
-            "start",
-        )
+        plain = [each.name for each in fields(self) if each.name not in ("segment_weights", "looks", "mel")]
         weights = self.segment_weights
-        return {name: getattr(self, name) for name in names} | {
-            "note": self.note,
+        return {name: getattr(self, name) for name in plain} | {
             "segment_weights": None if weights is None else weights.tolist(),
             "looks": [look.as_dict() for look in self.looks],
         }

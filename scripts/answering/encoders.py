@@ -45,6 +45,7 @@ class Seen:
     mel: np.ndarray | None = None  # (T, 96, 64) float16: log-mel, 96 frames of a second
     jpegs: list[bytes] = field(default_factory=list)  # T frames, as large as they are shown
     notes: list[str] = field(default_factory=list)  # what is odd about the video, in words
+    own: int = 1  # how many of the T seconds the video has; those after them repeat its last
 
     @property
     def spectrogram(self) -> np.ndarray | None:
@@ -107,32 +108,33 @@ class Encoders:
         return seen
 
     def _look(self, video: Path, start: float, segments: int, progress: Progress) -> Seen:
-        seen, own = Seen(), 1
         if self.manifests.keys() == {"text"}:  # of a network that neither sees nor hears
-            return seen
+            return Seen(own=segments)
+        seen = Seen()
         try:
             duration = read_duration(video)
             if duration and start >= duration:
                 raise UserError(f"{video}: lasts {duration:.1f} s, nothing is left from {start:g} s on")
             if self.fit:
-                own = max(own, self._see(video, start, segments, progress, seen))
+                self._see(video, start, segments, progress, seen)
             if "audio" in self.manifests:
                 progress("listening", 0.0)
-                own = max(own, self._hear(video, start, segments, seen))
+                self._hear(video, start, segments, seen)
         except MediaError as error:
             raise UserError(f"{video}: {error}") from error
         for kind, array in seen.features.items():
             if not np.isfinite(array).all():
                 raise UserError(f"{video}: its {kind} features are not finite; the encoder cannot tell anything of it")
-        if own < segments:
-            seen.notes.append(f"shorter than the model's {segments} s: from {own} s on the last second repeats")
+        if seen.own < segments:
+            end = start + seen.own
+            seen.notes.append(f"the model sees {segments} s: from {end:g} s on it saw the last second again and again")
         elif duration is None or duration - start > segments + 0.5:
             lasts = "does not say how long it lasts" if duration is None else f"lasts {duration:.1f} s"
             seen.notes.append(f"{lasts}: the model saw {segments} s from {start:g} s on; --start S has it see others")
         return seen
 
-    def _see(self, video: Path, start: float, segments: int, progress: Progress, seen: Seen) -> int:
-        """Read and encode the picture; returns how many segments the video itself has."""
+    def _see(self, video: Path, start: float, segments: int, progress: Progress, seen: Seen) -> None:
+        """Read and encode the picture."""
         size, number = self.clip.visual.input_resolution, itertools.count(1)
 
         def prepare(image: np.ndarray) -> tuple[np.ndarray, bytes]:
@@ -153,10 +155,10 @@ class Encoders:
             seen.features["token"] = made[f"clip_token_{tokens}"]
             unmerged = np.tile(np.arange(tokens), (segments, 1))
             seen.source = made.get(f"clip_token_{tokens}_source", unmerged)
-        return frames.own
+        seen.own = max(seen.own, frames.own)
 
-    def _hear(self, video: Path, start: float, segments: int, seen: Seen) -> int:
-        """Read and encode the sound; returns how many segments the video itself has."""
+    def _hear(self, video: Path, start: float, segments: int, seen: Seen) -> None:
+        """Read and encode the sound."""
         batch, status = read_examples(video, segments, self.manifests["audio"]["hop_seconds"], start)
         if status["audio"] != "sound":
             seen.notes.append(
@@ -167,7 +169,7 @@ class Encoders:
         set_threads(self.vggish, segments)
         seen.features["audio"] = self._vggish(batch)
         seen.mel = batch.numpy().astype(np.float16)
-        return segments - status["padded_segments"]
+        seen.own = max(seen.own, segments - status["padded_segments"])
 
     @torch.inference_mode()
     def _vggish(self, batch: Tensor) -> np.ndarray:
@@ -215,7 +217,7 @@ def _save(path: Path, seen: Seen) -> None:
     others = {name: array for name, array in (("source", seen.source), ("mel", seen.mel)) if array is not None}
     kinds = {f"kind {kind}": array for kind, array in seen.features.items()}
     with atomic_path(path) as temporary:
-        np.savez(temporary, notes=np.array(json.dumps(seen.notes)), **jpegs, **others, **kinds)
+        np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **jpegs, **others, **kinds)
     for old in sorted(path.parent.glob("*.npz"), key=lambda held: held.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
 
@@ -227,6 +229,6 @@ def _load(path: Path) -> Seen | None:
             kinds = {name.removeprefix("kind "): held[name] for name in held.files if name.startswith("kind ")}
             jpegs = [held[name].tobytes() for name in held.files if name.startswith("jpeg ")]
             source, mel = (held[name] if name in held.files else None for name in ("source", "mel"))
-            return Seen(kinds, source, mel, jpegs, json.loads(str(held["notes"])))
+            return Seen(kinds, source, mel, jpegs, *json.loads(str(held["told"])))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
