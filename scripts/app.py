@@ -1,0 +1,44 @@
+"""A page on this machine that answers questions about a video, and shows when and where the model looked.
+
+    pip install -r requirements-app.txt
+    python -m scripts.app                                # then open http://127.0.0.1:7860
+    python -m scripts.app --run runs/mine --port 8000
+
+Nobody else reaches it unless --host says so, and it loads nothing from elsewhere. Questions wait for their turn. A video
+is removed when its page is closed or shows another, and all that is left when the command ends.
+"""
+
+import argparse
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from utils.errors import UserError, command
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, load the model, serve."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--run", type=Path, help="run folder or released model (default: the one in the box)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve; 0.0.0.0 lets the whole network in")
+    parser.add_argument("--port", type=int, help="port to serve (default: the first free one from 7860 on)")
+    options = parser.parse_args(arguments)
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("gradio is missing; pip install -r requirements-app.txt")
+
+    with tempfile.TemporaryDirectory(prefix="ask_a_video_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when gradio is imported
+        from scripts.answer import MODEL, QUESTIONS, SAMPLE, Answerer
+        from scripts.page.blocks import build, serve
+
+        answerer = Answerer(options.run or MODEL, cache=Path(folder, "features"))
+        serve(build(answerer, Path(folder), SAMPLE, QUESTIONS.read_text().splitlines()), options.host, options.port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The page itself: what is on it, what happens when, and what the browser may load."""
+
+from pathlib import Path
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from feat_script.media import MediaError, read_duration
+from scripts.answer import Answerer
+from scripts.page.shown import refused, shown
+from utils.errors import UserError
+
+LARGEST, LONGEST = "200mb", 600  # of an upload: bytes, seconds
+WAITING = 100  # questions in the queue
+STYLE = Path(__file__).with_name("page.css")
+SEEK = """() => {
+  document.addEventListener("click", event => {
+    const button = event.target.closest("[data-second]"), player = document.querySelector("#video video");
+    if (!button || !player) return;
+    player.currentTime = +button.dataset.second;
+    player.scrollIntoView({block: "nearest"});
+  });
+  document.addEventListener("keydown", event => {
+    const next = {ArrowLeft: "previousElementSibling", ArrowRight: "nextElementSibling"}[event.key];
+    if (next) event.target.closest(".line button")?.[next]?.focus();
+  });
+}"""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; worker-src 'self' blob:"
+)
+
+
+class OwnHostOnly:
+    """Forbid the browser, with every answer of the server, to load anything from another host."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        """Serve a request (ASGI)."""
+
+        async def send_with_policy(message):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY.encode())]
+            await send(message)
+
+        await self.app(scope, receive, send_with_policy)
+
+
+class Uploads:
+    """Which page shows which video. A video of `folder` that no page shows any more is removed.
+
+    The same bytes uploaded twice are one file, so that a page's video may be another's too.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.shown: dict[str, str] = {}
+
+    async def show(self, video: str | None, request: gr.Request) -> None:
+        """A page shows this video now, or none."""
+        before = self.shown.pop(request.session_hash, None)
+        if video:
+            self.shown[request.session_hash] = video
+        if before and before not in self.shown.values() and self.folder in Path(before).parents:
+            Path(before).unlink(missing_ok=True)
+
+    async def leave(self, request: gr.Request) -> None:
+        """A page was closed."""
+        await self.show(None, request)
+
+
+def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> gr.Blocks:
+    """The page of a loaded model. `folder` is where Gradio keeps uploads; `asked` are questions about the video `sample`."""
+    uploads = Uploads(folder)
+    templates = answerer.templates  # template: names of its slots
+    most = max(map(len, templates.values()))
+
+    def ask(video: str | None, question: str, start: float, progress=gr.Progress()):  # noqa: B008  (Gradio's way)
+        name = Path(video or "").name
+        try:
+            _check(video)
+            (answer,) = answerer.ask(
+                Path(video), [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
+            )
+        except UserError as error:
+            return refused(str(error).replace(str(video), name))
+        return shown(answer, name)
+
+    def choose(template: str):
+        names = templates[template]
+        lists = [
+            gr.Dropdown(answerer.slots(name), value=answerer.slots(name)[0], label=name, visible=True) for name in names
+        ]
+        return [*lists, *[gr.Dropdown(visible=False)] * (most - len(names)), fill(template, *(one.value for one in lists))]
+
+    def fill(template: str, *values: str) -> str:
+        question = template
+        for name, value in zip(templates[template], values, strict=False):
+            question = question.replace(f"<{name}>", value.replace("_", " "), 1)
+        return question
+
+    with gr.Blocks(title="Ask a video", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown("# Ask a video")
+        with gr.Row():
+            with gr.Column():
+                video = gr.Video(label="Video", sources=["upload"], elem_id="video", height=320)
+                question = gr.Textbox(label="Question", placeholder="Which instrument sounds first?", max_lines=3)
+                with gr.Accordion("Or fill in a template", open=False):
+                    template = gr.Dropdown(list(templates), value=None, label="Template")
+                    with gr.Row():
+                        slots = [gr.Dropdown([], label="Slot", visible=False, min_width=120) for _ in range(most)]
+                start = gr.Number(0, label="Start at second", minimum=0)
+                button = gr.Button("Ask", variant="primary")
+                gr.Markdown("Or ask the sample:")
+                samples = [gr.Button(words, size="sm") for words in asked]
+            with gr.Column():
+                answer = gr.HTML(elem_id="answer", min_height=200)
+
+        quietly = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        job = gr.on(
+            [button.click, question.submit],
+            ask,
+            [video, question, start],
+            answer,
+            concurrency_limit=1,
+            scroll_to_output=True,
+            api_name="ask",
+        )
+        video.change(uploads.show, video, cancels=[job], **quietly)
+        video.change(lambda: "", outputs=answer, **quietly)
+        page.unload(uploads.leave)
+        template.input(choose, template, [*slots, question], **quietly)
+        for slot in slots:
+            slot.input(fill, [template, *slots], question, **quietly)
+        for one in samples:
+            one.click(lambda words: (str(sample), words), one, [video, question], **quietly)
+    return page.queue(max_size=WAITING, default_concurrency_limit=None)
+
+
+def _check(video: str | None) -> None:
+    """Raises `UserError` without a video, and for one that cannot be opened or is too long."""
+    if not video:
+        raise UserError("there is no video; drop one, or ask the sample")
+    try:
+        seconds = read_duration(video)
+    except MediaError as error:
+        raise UserError(f"{video}: {error}") from error
+    if seconds and seconds > LONGEST:
+        raise UserError(f"{video}: lasts {seconds:.0f} s; the page takes {LONGEST} s at most, the command any length")
+
+
+def serve(page: gr.Blocks, host: str, port: int | None, wait: bool = True) -> str:
+    """Serve the page until Ctrl-C, or go on at once; returns its address."""
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not wait,
+        max_file_size=LARGEST,
+        css_paths=STYLE,
+        js=SEEK,
+        footer_links=[],
+        ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+    )
+    return address
