@@ -41,7 +41,7 @@ class Data:
     store: FeatureStore
     videos: list[str]
     text: np.ndarray  # (N, Dq) features of the sentences in use
-    prompts_digest: str
+    prompts: PromptTable
     notes: list[str]  # what was left out, and why
 
 
@@ -112,7 +112,7 @@ def open_data(
             notes.append(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
-    return Data(made, vocabulary, store, videos, text.bank, prompts.digest, notes)
+    return Data(made, vocabulary, store, videos, text.bank, prompts, notes)
 
 
 def _hold_out(

@@ -16,7 +16,7 @@ import pandas as pd
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from configs.stored import StoredRun, open_run
+from configs.stored import StoredRun, model_file, open_run
 from dataset.loader import Loader
 from feat_script.media import MediaError, read_frames
 from feat_script.pipeline import find_videos
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--run", required=True, type=Path, help="run folder of train.py; its best.pt is asked")
+    parser.add_argument("--run", required=True, type=Path, help="run folder of train.py, or a released model")
     parser.add_argument("--videos", required=True, help="folder of the videos")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to choose from")
     which = parser.add_mutually_exclusive_group()
@@ -146,8 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     options, overrides = parser.parse_known_args(arguments)
 
     videos = find_videos(options.videos)
-    path = options.run / "best.pt"
-    with open_run(path, options.split, overrides) as run:
+    with open_run(model_file(options.run), options.split, overrides) as run:
         for note in run.data.notes:
             print(note)
         config, split = run.config, next(iter(run.data.splits))
