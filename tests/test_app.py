@@ -1,7 +1,10 @@
 """The page that asks videos, in a real browser: what is seen and clicked, what is refused, what is loaded and left."""
 
+import re
 import shutil
 import threading
+import time
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from feat_script.media import MediaError, read_frames
 from scripts.answer import Answer, Look
-from scripts.page.shown import refused, shown
+from scripts.page.shown import refused, shown, time_line
 from tests.clips import sine, write_clip
 from utils.errors import UserError
 
@@ -20,6 +23,7 @@ SECONDS = 12
 class StandIn:
     """An answerer that tells which clip of `tests.clips` it was given, and waits for `go` before it does."""
 
+    seconds = SECONDS
     templates = {"Which <Object> makes the sound <FL>?": ["Object", "FL"], "Is there a voiceover?": []}  # noqa: RUF012
 
     def __init__(self):
@@ -35,7 +39,7 @@ class StandIn:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             progress("looking", 0.5)
-            assert self.go.wait(60)
+            assert self.go.wait(300)
             if not questions[0].strip():
                 raise UserError("the question is empty; write one")
             return [answer_about(video, questions[0])]
@@ -96,12 +100,20 @@ def served(clips, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def new_page():
+    """Opens a page in the browser; each is a visitor of its own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
     if not BROWSER:
         pytest.skip("Chromium is not installed")
     with playwright.sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+
+        def new_page(width=1280):
+            page = chromium.new_page(viewport={"width": width, "height": 800})
+            page.set_default_timeout(120_000)  # of a machine that is busy with other tests
+            return page
+
+        yield new_page
 
 
 def upload(page, path):
@@ -109,22 +121,117 @@ def upload(page, path):
     page.wait_for_selector("#video video")
 
 
+def ask(page, question):
+    page.get_by_label("Question").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+
+
+def player_at(page):
+    return page.evaluate("document.querySelector('#video video').currentTime")
+
+
+def soon(true):
+    """Whether `true()` comes true within a minute."""
+    return any(true() or time.sleep(0.1) for _ in range(600))
+
+
 @pytest.mark.slow
-def test_upload_ask_look(browser, served, clips, tmp_path):
+def test_upload_ask_look_and_leave(new_page, served, clips):
     address, _, folder = served
-    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page = new_page(width=400)
     hosts = set()
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     page.goto(address)
     upload(page, clips[3])
-    page.get_by_label("Question").fill("Is there a <b>voiceover</b>?")
-    page.get_by_role("button", name="Ask", exact=True).click()
+    ask(page, "Is there a <b>voiceover</b> ${1 + 1}?")
     page.get_by_role("heading", name="clip 3").wait_for()
-    assert page.get_by_text("Is there a <b>voiceover</b>?").count() == 2
+    page.get_by_text("3.mp4: Is there a <b>voiceover</b> ${1 + 1}?").wait_for()
+    assert page.evaluate("document.scrollingElement.scrollWidth") == 400
 
     page.get_by_role("button", name="9 s, weight 0.128, selected").click()
-    assert page.evaluate("document.querySelector('#video video').currentTime") == pytest.approx(9)
+    assert player_at(page) == pytest.approx(9)
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    assert page.evaluate("document.querySelector('#video video').currentTime") == pytest.approx(10)
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 400
+    assert player_at(page) == pytest.approx(10)
+    page.get_by_role("button", name="3 s: left, top").click()
+    assert player_at(page) == pytest.approx(3)
+
+    assert list(folder.rglob("3.mp4"))
+    page.get_by_label("Clear").click()
+    upload(page, clips[4])
+    assert soon(lambda: not list(folder.rglob("3.mp4")))
+    page.get_by_role("heading", name="clip 3").wait_for(state="detached")
+    page.close()
+    assert soon(lambda: not list(folder.rglob("4.mp4")))
+    assert hosts <= {"127.0.0.1", None}  # None: what the page made itself
+
+
+@pytest.mark.slow
+def test_the_sample_and_a_template(new_page, served, clips):
+    page = new_page()
+    page.goto(served[0])
+    page.get_by_role("button", name="Is there a voiceover?").click()
+    page.wait_for_selector("#video video")
+    assert page.get_by_label("Question").input_value() == "Is there a voiceover?"
+    page.get_by_role("button", name="Or fill in a template").click()
+    page.get_by_label("Template").click()
+    page.get_by_role("option", name="Which <Object> makes the sound <FL>?").click()
+    page.get_by_label("Object").click()
+    page.get_by_role("option", name="bass drum").click()
+    assert soon(lambda: page.get_by_label("Question").input_value() == "Which bass drum makes the sound first?")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.get_by_role("heading", name="clip 5").wait_for()
+    page.close()
+    assert clips[5].exists()
+
+
+@pytest.mark.slow
+def test_what_cannot_be_answered_is_said(new_page, served, clips, tmp_path):
+    page = new_page()
+    page.goto(served[0])
+    ask(page, "Is there a voiceover?")
+    page.get_by_text("error: there is no video; drop one, or take the sample").wait_for()
+    (tmp_path / "corrupt.mp4").write_bytes(clips[0].read_bytes()[:999])
+    upload(page, tmp_path / "corrupt.mp4")
+    ask(page, "Is there a voiceover?")
+    page.get_by_text("error: corrupt.mp4: cannot be opened (Invalid data found when processing input)").wait_for()
+    page.get_by_label("Clear").click()
+    upload(page, clips[1])
+    ask(page, " ")
+    page.get_by_text("error: the question is empty; write one").wait_for()
+    page.get_by_label("Clear").click()
+    (tmp_path / "large.mp4").write_bytes(bytes(2_000_000))
+    page.set_input_files("#video input[type=file]", tmp_path / "large.mp4")
+    page.get_by_text("exceed the maximum allowed size").wait_for()
+    page.close()
+
+
+@pytest.mark.slow
+def test_ten_questions_at_once_wait_for_their_turn(new_page, served, clips):
+    address, answerer, _ = served
+    answerer.go.clear()
+    answerer.most_at_once = 0
+    pages = [new_page() for _ in clips]
+    for page, clip in zip(pages, clips, strict=True):
+        page.goto(address)
+        upload(page, clip)
+        ask(page, "Is there a voiceover?")
+    pages[-1].get_by_text("queue: 9/9").wait_for()
+    answerer.go.set()
+    for n, page in enumerate(pages):
+        page.get_by_role("heading", name=f"clip {n}").wait_for()
+        page.close()
+    assert answerer.most_at_once == 1
+
+
+def test_an_answer_is_text(clips):
+    answer = replace(answer_about(clips[0], "<script>"), answer="<i>", others=[("a_b", 0.1)])
+    html = shown(answer, "<b>.mp4") + time_line(answer) + refused("<u>")
+    assert not re.search("<(script|i|b|u)>", html)
+    assert "<dt>a b</dt>" in html
+
+
+def test_a_network_without_selection_shows_its_answer(clips):
+    answer = replace(answer_about(clips[0], "?"), selected=[], looks=[], segment_weights=None)
+    assert time_line(answer) == ""
+    assert "<h3>" not in shown(answer, "a.mp4")

@@ -7,12 +7,15 @@ from starlette.middleware import Middleware
 
 from feat_script.media import MediaError, read_duration
 from scripts.answer import Answerer
-from scripts.page.shown import refused, shown
+from scripts.page.shown import refused, shown, time_line
 from utils.errors import UserError
 
 LARGEST, LONGEST = "200mb", 600  # of an upload: bytes, seconds
 WAITING = 100  # questions in the queue
 STYLE = Path(__file__).with_name("page.css")
+THEME = gr.themes.Default(primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["monospace"]).set(
+    button_primary_background_fill="*primary_600", button_primary_background_fill_dark="*primary_600"
+)
 SEEK = """() => {
   document.addEventListener("click", event => {
     const button = event.target.closest("[data-second]"), player = document.querySelector("#video video");
@@ -26,7 +29,7 @@ SEEK = """() => {
   });
 }"""
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; connect-src 'self' blob:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; worker-src 'self' blob:"
 )
 
@@ -85,15 +88,14 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
                 Path(video), [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
             )
         except UserError as error:
-            return refused(str(error).replace(str(video), name))
-        return shown(answer, name)
+            return "", refused(str(error).replace(str(video), name))
+        return time_line(answer), shown(answer, name)
 
     def choose(template: str):
-        names = templates[template]
-        lists = [
-            gr.Dropdown(answerer.slots(name), value=answerer.slots(name)[0], label=name, visible=True) for name in names
-        ]
-        return [*lists, *[gr.Dropdown(visible=False)] * (most - len(names)), fill(template, *(one.value for one in lists))]
+        known = {name: answerer.slots(name) for name in templates[template]}
+        lists = [gr.Dropdown(words, value=words[0], label=name, visible=True) for name, words in known.items()]
+        hidden = [gr.Dropdown(visible=False)] * (most - len(lists))
+        return [*lists, *hidden, fill(template, *(words[0] for words in known.values()))]
 
     def fill(template: str, *values: str) -> str:
         question = template
@@ -102,34 +104,35 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
         return question
 
     with gr.Blocks(title="Ask a video", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown("# Ask a video")
+        gr.Markdown(f"# Ask a video\nThe model sees {answerer.seconds} s of it. The file is removed when you leave.")
         with gr.Row():
             with gr.Column():
                 video = gr.Video(label="Video", sources=["upload"], elem_id="video", height=320)
-                question = gr.Textbox(label="Question", placeholder="Which instrument sounds first?", max_lines=3)
+                line = gr.HTML(elem_classes="answer")
+                gr.Markdown("Or take the sample:")
+                samples = [gr.Button(words, size="sm") for words in asked]
+            with gr.Column():
+                question = gr.Textbox(label="Question", placeholder="Is there a violin sound?", max_lines=3)
                 with gr.Accordion("Or fill in a template", open=False):
                     template = gr.Dropdown(list(templates), value=None, label="Template")
                     with gr.Row():
                         slots = [gr.Dropdown([], label="Slot", visible=False, min_width=120) for _ in range(most)]
-                start = gr.Number(0, label="Start at second", minimum=0)
+                start = gr.Number(0, label="From second", minimum=0)
                 button = gr.Button("Ask", variant="primary")
-                gr.Markdown("Or ask the sample:")
-                samples = [gr.Button(words, size="sm") for words in asked]
-            with gr.Column():
-                answer = gr.HTML(elem_id="answer", min_height=200)
+                answer = gr.HTML(elem_classes="answer", min_height=120)
 
         quietly = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         job = gr.on(
             [button.click, question.submit],
             ask,
             [video, question, start],
-            answer,
+            [line, answer],
             concurrency_limit=1,
-            scroll_to_output=True,
+            show_progress_on=answer,
             api_name="ask",
         )
         video.change(uploads.show, video, cancels=[job], **quietly)
-        video.change(lambda: "", outputs=answer, **quietly)
+        video.change(lambda: ("", ""), outputs=[line, answer], **quietly)
         page.unload(uploads.leave)
         template.input(choose, template, [*slots, question], **quietly)
         for slot in slots:
@@ -142,7 +145,7 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
 def _check(video: str | None) -> None:
     """Raises `UserError` without a video, and for one that cannot be opened or is too long."""
     if not video:
-        raise UserError("there is no video; drop one, or ask the sample")
+        raise UserError("there is no video; drop one, or take the sample")
     try:
         seconds = read_duration(video)
     except MediaError as error:
@@ -158,6 +161,7 @@ def serve(page: gr.Blocks, host: str, port: int | None, wait: bool = True) -> st
         server_port=port,
         prevent_thread_lock=not wait,
         max_file_size=LARGEST,
+        theme=THEME,
         css_paths=STYLE,
         js=SEEK,
         footer_links=[],

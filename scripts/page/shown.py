@@ -1,4 +1,7 @@
-"""An answer as HTML: what, how sure, when, and where. All of it is text and pictures within; it asks for no file."""
+"""An answer as HTML: what, how sure, when, and where. Pictures are in it, so it asks for no file.
+
+What carries `data-second` moves the player to that second of the video when it is clicked.
+"""
 
 import base64
 import io
@@ -17,13 +20,12 @@ def refused(message: str) -> str:
 
 
 def shown(answer: Answer, name: str) -> str:
-    """The answer about the video called `name`. What carries `data-second` moves the player there when it is clicked."""
+    """The answer about the video called `name`, and the frames that were looked at."""
     quiet = [f"Prompt: {answer.prompt}", f"Template: {answer.template}", answer.note]
     parts = [
         f'<p class="quiet">{escape(name)}: {escape(answer.question)}</p>',
         f"<h2>{_words(answer.answer)}</h2>",
         _bars([(answer.answer, answer.probability), *answer.others]),
-        _time_line(answer),
         _looks(answer.looks),
         *(f'<p class="quiet">{escape(line)}</p>' for line in quiet if line),
     ]
@@ -43,8 +45,8 @@ def _bars(answers: list[tuple[str, float]]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def _time_line(answer: Answer) -> str:
-    """A button for each second, as high as its weight; a network without weights has none."""
+def time_line(answer: Answer) -> str:
+    """A button for each second, as high as its weight. A network without weights has none."""
     weights = answer.segment_weights
     if weights is None:
         return ""
@@ -60,10 +62,10 @@ def _time_line(answer: Answer) -> str:
         )
         ticks.append(f"<span>{'' if segment % step else f'{second:g} s'}</span>")
     return (
-        '<h3>When it looked</h3><div class="line" role="group" aria-label="Time line: left and right move along it, '
+        '<div class="card"><h3>When it looked</h3><div class="line" role="group" aria-label="Time line: left and right move along it, '
         f'Enter moves the player there">{"".join(buttons)}</div>'
         f'<div class="ticks" aria-hidden="true">{"".join(ticks)}</div>'
-        '<p class="quiet">Coloured seconds were selected. Click one to see it in the player.</p>'
+        '<p class="quiet">Coloured seconds were selected. Click one to see it in the player.</p></div>'
     )
 
 
