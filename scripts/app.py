@@ -11,6 +11,8 @@ is removed when its page is closed or shows another, and all that is left when t
 import argparse
 import importlib.util
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,14 +32,20 @@ def main(arguments: list[str] | None = None) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError("gradio is missing; pip install -r requirements-app.txt")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder goes
     with tempfile.TemporaryDirectory(prefix="ask_a_video_") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # both are read when gradio is imported
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         from scripts.answer import MODEL, QUESTIONS, SAMPLE, Answerer
         from scripts.page.blocks import build, serve
 
-        answerer = Answerer(options.run or MODEL, cache=Path(folder, "features"))
-        serve(build(answerer, Path(folder), SAMPLE, QUESTIONS.read_text().splitlines()), options.host, options.port)
+        page = build(Answerer(options.run or MODEL), Path(folder), SAMPLE, QUESTIONS.read_text().splitlines())
+        try:
+            address = serve(page, options.host, options.port)
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--host {options.host} --port {options.port}: cannot be served ({error})") from error
+        print(f"{address} answers; Ctrl-C ends it", flush=True)
+        page.block_thread()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The page itself: what is on it, what happens when, and what the browser may load."""
 
+import shutil
 from pathlib import Path
 
 import gradio as gr
@@ -52,22 +53,22 @@ class OwnHostOnly:
 
 
 class Uploads:
-    """Which page shows which video. A video of `folder` that no page shows any more is removed.
+    """Which page shows which video. A video that no page shows any more is removed, with all that is kept beside it.
 
-    The same bytes uploaded twice are one file, so that a page's video may be another's too.
+    Gradio gives each video a folder of its own in `folder`, named by its content; two pages may share it.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.shown: dict[str, str] = {}
+        self.shown: dict[str, Path] = {}
 
     async def show(self, video: str | None, request: gr.Request) -> None:
         """A page shows this video now, or none."""
         before = self.shown.pop(request.session_hash, None)
         if video:
-            self.shown[request.session_hash] = video
-        if before and before not in self.shown.values() and self.folder in Path(before).parents:
-            Path(before).unlink(missing_ok=True)
+            self.shown[request.session_hash] = Path(video).parent
+        if before and before not in self.shown.values() and before.parent == self.folder:
+            shutil.rmtree(before, ignore_errors=True)
 
     async def leave(self, request: gr.Request) -> None:
         """A page was closed."""
@@ -84,6 +85,7 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
         name = Path(video or "").name
         try:
             _check(video)
+            answerer.cache = Path(video).parent  # features go when the video goes; one question is asked at a time
             (answer,) = answerer.ask(
                 Path(video), [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
             )
@@ -103,7 +105,7 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
             question = question.replace(f"<{name}>", value.replace("_", " "), 1)
         return question
 
-    with gr.Blocks(title="Ask a video", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(title="Ask a video", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(f"# Ask a video\nThe model sees {answerer.seconds} s of it. The file is removed when you leave.")
         with gr.Row():
             with gr.Column():
@@ -154,12 +156,13 @@ def _check(video: str | None) -> None:
         raise UserError(f"{video}: lasts {seconds:.0f} s; the page takes {LONGEST} s at most, the command any length")
 
 
-def serve(page: gr.Blocks, host: str, port: int | None, wait: bool = True) -> str:
-    """Serve the page until Ctrl-C, or go on at once; returns its address."""
+def serve(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serve the page from now on, in the background; returns its address."""
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
-        prevent_thread_lock=not wait,
+        prevent_thread_lock=True,
+        quiet=True,
         max_file_size=LARGEST,
         theme=THEME,
         css_paths=STYLE,
