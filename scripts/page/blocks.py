@@ -131,7 +131,6 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
             [line, answer],
             concurrency_limit=1,
             show_progress_on=answer,
-            api_name="ask",
         )
         video.change(uploads.show, video, cancels=[job], **quietly)
         video.change(lambda: ("", ""), outputs=[line, answer], **quietly)
@@ -161,6 +160,7 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
     _, address, _ = page.launch(
         server_name=host,
         server_port=port,
+        share=False,
         prevent_thread_lock=True,
         quiet=True,
         max_file_size=LARGEST,
