@@ -19,26 +19,28 @@ from pathlib import Path
 from scripts.answering.answerer import Answer, Answerer, Look
 from scripts.answering.picture import draw
 from utils.errors import UserError, command
+from utils.files import read_json
 
 __all__ = ["Answer", "Answerer", "Look", "draw"]
 
 BOX = Path("assets/bandstand")
-MODEL, SAMPLE, QUESTIONS = BOX / "model", BOX / "sample.mp4", BOX / "sample_questions.txt"
+MODEL, SAMPLE, QUESTIONS = BOX / "model", BOX / "sample.mp4", BOX / "sample.json"  # of scripts.release, render_sample
 
 
-def describe(answer: Answer) -> str:
-    """The answer, and what the model looked at, as lines of text."""
-    others = ", ".join(f"{other} {100 * p:.0f} %" for other, p in answer.others)
+def describe(answer: Answer, true: str | None = None) -> str:
+    """The answer, what it is in truth where that is known, and what the model looked at, as lines of text."""
+    first, *others = (f"{word.replace('_', ' ')} {100 * p:.0f} %" for word, p in answer.ranked)
     lines = [
-        f"{answer.answer.replace('_', ' ')} ({100 * answer.probability:.0f} %)   then {others.replace('_', ' ')}",
+        f"{answer.question}  {first}  ({', '.join(others)})",
+        *([] if true is None else [f"  true      {true.replace('_', ' ')}"]),
         f"  template  {answer.template}",
         f"  prompt    {answer.prompt}",
     ]
     if answer.selected:
-        lines.append(f"  when      {', '.join(f'{second:g}' for second in answer.selected)} s of {answer.seconds} s")
+        lines.append(f"  when      {', '.join(f'{second:g}' for second in answer.selected)} s")
     if places := [f"{look.second:g} s {look.place}" for look in answer.looks if look.place]:
         lines.append(f"  where     {'; '.join(places)}")
-    return "\n".join([answer.question, *lines])
+    return "\n".join(lines)
 
 
 @command
@@ -60,15 +62,18 @@ def main(arguments: list[str] | None = None) -> None:
     if options.video and not options.questions:
         raise UserError('no question: python -m scripts.answer VIDEO "QUESTION"')
 
-    video = options.video or SAMPLE
-    questions = options.questions or QUESTIONS.read_text().splitlines()
+    video, questions, truth = options.video, options.questions, [None] * len(options.questions)
+    if video is None:
+        rows = read_json(QUESTIONS)
+        video, questions, truth = SAMPLE, [row["question"] for row in rows], [row["answer"] for row in rows]
     answerer = Answerer(options.run, options.device, options.cache, options.encoders)
     answers = answerer.ask(video, questions, options.start)
     if options.json:
         print(json.dumps([answer.as_dict() for answer in answers], indent=2, ensure_ascii=False))
     else:
         print(f"{video}{f': {answers[0].note}' if answers[0].note else ''}")
-        print(*("\n" + describe(answer) for answer in answers), sep="\n")
+        for answer, true in zip(answers, truth, strict=True):
+            print(f"\n{describe(answer, true)}")
     if answers[0].looks:
         out = options.png or Path(f"{video.stem}.png")
         draw(answers, out)

@@ -61,8 +61,9 @@ Correct answers to test questions, in per cent, with the 95 % interval over vide
 ## Files
 
 `SHA256SUMS` lists all others; `sha256sum -c SHA256SUMS` checks them, and so does the code when it opens the folder.
-`model.safetensors` holds {weights}; `config.yaml` the options of training, `prompts.json` the templates with their
-prompts, `answers.json` the answers in the order of the classes, `run.json` the manifests of the features.
+`model.safetensors` holds {weights}; `config.yaml` the options of training, `prompts.json` the
+templates with their prompts, `answers.json` the answers in the order of the classes, `run.json` the manifests of the
+features.
 """
 RENDERED = (
     "Videos that the project renders itself (Bandstand), with questions in the format of {title}: {questions}. It has "
@@ -155,11 +156,12 @@ def main(arguments: list[str] | None = None) -> None:
     if "prompts" not in stored:
         raise UserError(f"{path}: does not tell its prompts: it is converted, or of an older release")
     metrics = read_metrics(options.run, path)
-    card = model_card(out.resolve().name, out, stored, metrics, options.half)
+    name = options.run.resolve().name
+    card = model_card(name, out, stored, metrics, options.half)
     write_release(out, stored, json_bytes(metrics), card, options.half)
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size / 1e6:.1f} MB; opened by --run {out}. To upload it, after `pip install huggingface_hub`:")
-    print(f"  hf upload USER/{out.resolve().name} {out} .")
+    print(f"  hf upload USER/{name} {out} .")
 
 
 if __name__ == "__main__":

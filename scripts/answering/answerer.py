@@ -43,11 +43,18 @@ class Look(NamedTuple):
     patches: np.ndarray | None  # (P,) the weights themselves, row by row
     fit: str  # the part of the picture that CLIP saw: its centred square ("crop") or all of it ("squash")
 
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the picture as plain data; `box` is in pixels of a picture of `size` (width, height)."""
+        height, width = self.picture.shape[:2]
+        told = {"second": self.second, "place": self.place, "box": self.box, "size": [width, height], "fit": self.fit}
+        return told | {"patches": None if self.patches is None else self.patches.tolist()}
+
 
 @dataclass(frozen=True)
 class Answer:
     """The answer to one question, and what the model looked at."""
 
+    video: str  # the file's name
     question: str  # as it was asked
     template: str  # of the prompt sheet; "*" where no other fits
     prompt: str  # filled in: what the segments were selected by
@@ -62,14 +69,30 @@ class Answer:
     note: str  # what is odd about the video, "; " between; "" where nothing is
     mel: np.ndarray | None  # (64, frames) log-mel of these seconds; None where the network does not hear
 
+    @property
+    def ranked(self) -> list[tuple[str, float]]:
+        """The answer and the next four, each with its probability."""
+        return [(self.answer, self.probability), *self.others]
+
     def as_dict(self) -> dict[str, Any]:
         """Everything but pictures and sound as plain data."""
-        names = ("question", "template", "prompt", "answer", "probability", "others", "selected", "seconds", "start")
+        names = (
+            "video",
+            "question",
+            "template",
+            "prompt",
+            "answer",
+            "probability",
+            "others",
+            "selected",
+            "seconds",
+            "start",
+        )
         weights = self.segment_weights
         return {name: getattr(self, name) for name in names} | {
             "note": self.note,
             "segment_weights": None if weights is None else weights.tolist(),
-            "looks": [{"second": look.second, "place": look.place, "box": look.box} for look in self.looks],
+            "looks": [look.as_dict() for look in self.looks],
         }
 
 
@@ -138,7 +161,7 @@ class Answerer:
         seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
         told("answering", 0.0)
         found = self._perceive(text, seen, len(filled))
-        answers = self._tell(questions, filled, seen, found, float(start))
+        answers = self._tell(Path(video).name, questions, filled, seen, found, float(start))
         told("answering", 1.0)
         return answers
 
@@ -160,7 +183,13 @@ class Answerer:
             return self._model(**inputs, question=rows, prompt=rows + questions)
 
     def _tell(
-        self, questions: Sequence[str], filled: Sequence[FilledPrompt], seen: Seen, found: Perception, start: float
+        self,
+        video: str,
+        questions: Sequence[str],
+        filled: Sequence[FilledPrompt],
+        seen: Seen,
+        found: Perception,
+        start: float,
     ) -> list[Answer]:
         probability, classes = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
         looked = found.selected if found.token_segments is None else found.token_segments
@@ -177,6 +206,7 @@ class Answerer:
             segments = [] if looked is None or not seen.jpegs else looked[row].tolist()
             answers.append(
                 Answer(
+                    video=video,
                     question=question,
                     template=prompt.template,
                     prompt=prompt.prompt if self.config.data.query == "prompt" else "(the question itself)",

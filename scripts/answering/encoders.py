@@ -162,23 +162,21 @@ class Encoders:
 
 def _find(manifest: dict[str, Any], folders: Sequence[Path]) -> Path:
     """The file with the weights that a manifest names. Raises `UserError` where it is not there."""
-    digest = manifest["weights_sha256"]
+    digest, encoder = manifest["weights_sha256"], manifest["encoder"]
+    remedy = "give its folder with --encoders DIR"
     for name, files in CATALOGUE.items():
         for file in files:
             if file.sha256 and digest.startswith(file.sha256):
                 if Path(file.path).exists():
                     return Path(file.path)
-                raise UserError(
-                    f"{file.path}: no such file; fetch this encoder with: python -m scripts.download {name}"
-                )
+                remedy = f"fetch it with: python -m scripts.download {name}"
     searched = [SMALL, *folders]
-    for folder in searched:
-        for path in sorted(folder.glob("*.pt*")):
-            if sha256(path) == digest:
-                return path
+    for path in itertools.chain.from_iterable(sorted(folder.glob("*.pt*")) for folder in searched):
+        if sha256(path) == digest:
+            return path
     raise UserError(
-        f"no file in {', '.join(map(str, searched))} is the encoder {manifest['encoder']!r} that the model was trained "
-        f"with (SHA-256 {digest}); give its folder with --encoders DIR"
+        f"{', '.join(map(str, searched))}: no file there has the SHA-256 {digest} of the encoder {encoder!r} that the "
+        f"model was trained with; {remedy}"
     )
 
 

@@ -15,8 +15,7 @@ def draw(answers: Sequence[Answer], path: str | Path) -> None:
     """Draw answers, a block each, to a PNG file. Raises `UserError` where the network selects no seconds."""
     if not all(answer.looks for answer in answers):
         raise UserError(f"{path}: the network selects no seconds; there is none to draw")
-    title = f"{answers[0].seconds} s from {answers[0].start:g} s on"
-    draw_examples([_example(answer) for answer in answers], title, path)
+    draw_examples([_example(answer) for answer in answers], answers[0].video, path)
 
 
 def _example(answer: Answer) -> Example:
