@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from utils.errors import UserError, command
+from utils.files import read_json
 
 
 @command
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--run", type=Path, help="run folder or released model (default: the one in the box)")
+    parser.add_argument("--encoders", type=Path, nargs="+", default=[], help="folders with the weights of encoders")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve; 0.0.0.0 lets the whole network in")
     parser.add_argument("--port", type=int, help="port to serve (default: the first free one from 7860 on)")
     options = parser.parse_args(arguments)
@@ -39,7 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
         from scripts.answer import MODEL, QUESTIONS, SAMPLE, Answerer
         from scripts.page.blocks import build, serve
 
-        page = build(Answerer(options.run or MODEL), Path(folder), SAMPLE, QUESTIONS.read_text().splitlines())
+        answerer = Answerer(options.run or MODEL, encoders=options.encoders)
+        page = build(answerer, Path(folder), SAMPLE, [row["question"] for row in read_json(QUESTIONS)])
         try:
             address = serve(page, options.host, options.port)
         except (OSError, OverflowError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from dataset.text_prompt import SLOT
 from feat_script.media import MediaError, read_duration
 from scripts.answer import Answerer
 from scripts.page.shown import refused, shown, time_line
@@ -78,11 +79,10 @@ class Uploads:
 def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> gr.Blocks:
     """The page of a loaded model. `folder` is where Gradio keeps uploads; `asked` are questions about the video `sample`."""
     uploads = Uploads(folder)
-    templates = answerer.templates  # template: names of its slots
-    most = max(map(len, templates.values()))
+    templates = {template: names for template, names in answerer.templates.items() if all(map(answerer.slots, names))}
+    most = max(map(len, templates.values()), default=0)
 
     def ask(video: str | None, question: str, start: float, progress=gr.Progress()):  # noqa: B008  (Gradio's way)
-        name = Path(video or "").name
         try:
             _check(video)
             answerer.cache = Path(video).parent  # features go when the video goes; one question is asked at a time
@@ -90,20 +90,22 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
                 Path(video), [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
             )
         except UserError as error:
-            return "", refused(str(error).replace(str(video), name))
-        return time_line(answer), shown(answer, name)
+            told = str(error)
+            return "", refused(told.replace(video, Path(video).name) if video else told)
+        return time_line(answer), shown(answer)
 
     def choose(template: str):
-        known = {name: answerer.slots(name) for name in templates[template]}
-        lists = [gr.Dropdown(words, value=words[0], label=name, visible=True) for name, words in known.items()]
+        known = [answerer.slots(name) for name in templates[template]]
+        lists = [
+            gr.Dropdown(words, value=words[0], label=f"Word {place}: {name}", visible=True)
+            for place, (name, words) in enumerate(zip(templates[template], known, strict=True), start=1)
+        ]
         hidden = [gr.Dropdown(visible=False)] * (most - len(lists))
-        return [*lists, *hidden, fill(template, *(words[0] for words in known.values()))]
+        return [*lists, *hidden, fill(template, *(words[0] for words in known))]
 
-    def fill(template: str, *values: str) -> str:
-        question = template
-        for name, value in zip(templates[template], values, strict=False):
-            question = question.replace(f"<{name}>", value.replace("_", " "), 1)
-        return question
+    def fill(template: str, *words: str) -> str:
+        word = iter(words)  # of hidden lists too, which come last
+        return SLOT.sub(lambda _: next(word), template)
 
     with gr.Blocks(title="Ask a video", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(f"# Ask a video\nThe model sees {answerer.seconds} s of it. The file is removed when you leave.")

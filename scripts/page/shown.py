@@ -19,13 +19,13 @@ def refused(message: str) -> str:
     return f'<div class="card"><p class="refused" role="alert">error: {escape(message)}</p></div>'
 
 
-def shown(answer: Answer, name: str) -> str:
-    """The answer about the video called `name`, and the frames that were looked at."""
+def shown(answer: Answer) -> str:
+    """The answer, how likely it and the next ones are, and the frames that were looked at."""
     quiet = [f"Prompt: {answer.prompt}", f"Template: {answer.template}", answer.note]
     parts = [
-        f'<p class="quiet">{escape(name)}: {escape(answer.question)}</p>',
+        f'<p class="quiet">{escape(answer.video)}: {escape(answer.question)}</p>',
         f"<h2>{_words(answer.answer)}</h2>",
-        _bars([(answer.answer, answer.probability), *answer.others]),
+        _bars(answer.ranked),
         _looks(answer.looks),
         *(f'<p class="quiet">{escape(line)}</p>' for line in quiet if line),
     ]
