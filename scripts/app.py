@@ -4,8 +4,8 @@
     python -m scripts.app                                # then open http://127.0.0.1:7860
     python -m scripts.app --run runs/mine --port 8000
 
-Nobody else reaches it unless --host says so, and it loads nothing from elsewhere. Questions wait for their turn. A video
-is removed when its page is closed or shows another, and all that is left when the command ends.
+Nobody else reaches it unless --host says so, and it loads nothing from elsewhere. Questions wait for their turn. A
+video is removed when its page is closed or shows another, and all that is left when the command ends.
 """
 
 import argparse

@@ -1,19 +1,25 @@
 """The page that asks videos, in a real browser: what is seen and clicked, what is refused, what is loaded and left."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from feat_script.media import MediaError, read_frames
 from scripts.answer import Answer, Look
+from scripts.app import main
 from scripts.page.shown import refused, shown, time_line
 from tests.clips import sine, write_clip
+from tests.small_run import ROOT
 from utils.errors import UserError
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -223,6 +229,33 @@ def test_ten_questions_at_once_wait_for_their_turn(new_page, served, clips):
         page.get_by_role("heading", name=f"clip {n}").wait_for()
         page.close()
     assert answerer.most_at_once == 1
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_ended(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("gradio", reason="the page needs requirements-app.txt")
+    command = [sys.executable, "-m", "scripts.app"]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE) as app:
+        address = app.stdout.readline().decode().split()[0]
+        with urlopen(address) as page:
+            assert page.headers["content-security-policy"].startswith("default-src 'self'")
+        (folder,) = tmp_path.glob("ask_a_video_*")
+
+        monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # what the command sets is put back
+        monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+        port = urlsplit(address).port
+        with pytest.raises(SystemExit):
+            main(["--port", str(port)])
+        assert f"error: --host 127.0.0.1 --port {port}: cannot be served" in capsys.readouterr().err
+        app.terminate()
+    assert not folder.exists()
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err == "error: gradio is missing; pip install -r requirements-app.txt\n"
 
 
 def test_an_answer_is_text(clips):

@@ -62,8 +62,9 @@ def time_line(answer: Answer) -> str:
         )
         ticks.append(f"<span>{'' if segment % step else f'{second:g} s'}</span>")
     return (
-        '<div class="card"><h3>When it looked</h3><div class="line" role="group" aria-label="Time line: left and right move along it, '
-        f'Enter moves the player there">{"".join(buttons)}</div>'
+        '<div class="card"><h3>When it looked</h3>'
+        '<div class="line" role="group" aria-label="Time line: left and right move along it, Enter moves the player">'
+        f"{''.join(buttons)}</div>"
         f'<div class="ticks" aria-hidden="true">{"".join(ticks)}</div>'
         '<p class="quiet">Coloured seconds were selected. Click one to see it in the player.</p></div>'
     )
