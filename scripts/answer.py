@@ -16,7 +16,8 @@ import argparse
 import json
 from pathlib import Path
 
-from scripts.answering.answerer import Answer, Answerer, Look
+from scripts.answering.answerer import Answerer
+from scripts.answering.answers import Answer, Look
 from scripts.answering.picture import draw
 from utils.errors import UserError, command
 from utils.files import read_json

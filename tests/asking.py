@@ -18,7 +18,7 @@ T = 4  # segments
 def asked_run(tmp_path_factory) -> Path:
     """A run folder; beside it `videos`, `encoders`, `features_of_videos` and the annotations of train, val, test."""
     home = tmp_path_factory.mktemp("asked")
-    options = make_data(home, segments=T)
+    make_data(home, segments=T)
     (home / "videos").mkdir()
     (home / "encoders").mkdir()
     for number in range(10):
@@ -32,8 +32,14 @@ def asked_run(tmp_path_factory) -> Path:
     assert extract_visual.main([*common, *videos, "--clip", clip, "--tokens", "14"]) == 0
     annotations = [str(home / f"{split}.json") for split in ("train", "val", "test")]
     assert extract_text.main([*common, "--clip", clip, "--annotations", *annotations]) == 0
-    return trained("--config", options, "--data.features", home / "features_of_videos", "--model.tokens", 14,
-                   "--train.epochs", 1, "--out", home / "run")  # fmt: skip
+    return train_asked(home, "run", "--model.tokens", 14)
+
+
+def train_asked(home: Path, name: str, *options) -> Path:
+    """Train for an epoch beside the run of `asked_run`, whose parent is `home`."""
+    features = home / "features_of_videos"
+    given = "--config", home / "small.yaml", "--data.features", features, "--train.epochs", 1, "--out", home / name
+    return trained(*given, *options)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from dataset.loader import Loader
 from scripts import answer as command
 from scripts.answer import Answerer, draw
 from scripts.answering import encoders
-from tests.asking import T
+from tests.asking import T, train_asked
 from tests.clips import number
 from tests.scoring_run import called
 from utils.checkpoint import load_checkpoint
@@ -126,6 +126,17 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
     torch.save(stored, tmp_path / "best.pt")
     with pytest.raises(UserError, match="does not tell its prompts"):
         Answerer(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize(("means_of", "hears"), [("[audio,frame]", True), ("[frame]", False), ("[]", False)])
+def test_a_network_that_selects_nothing_answers_all_the_same(asked_run, video, tmp_path, means_of, hears):
+    run = train_asked(asked_run.parent, f"means {means_of}", "--model.network", "means", "--model.means_of", means_of)
+    (found,) = Answerer(run, "cpu", tmp_path, [asked_run.parent / "encoders"]).ask(video, [QUESTION])
+    assert (found.selected, found.segment_weights, found.looks, found.note) == ([], None, [], "")
+    assert (found.mel is not None) == hears
+    assert 0 < found.as_dict()["probability"] < 1
+    with pytest.raises(UserError, match="selects no seconds"):
+        draw([found], tmp_path / "none.png")
 
 
 @pytest.mark.parametrize(

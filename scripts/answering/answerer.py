@@ -4,10 +4,9 @@ B questions, T segments, K selected segments, M tokens of a frame as extracted, 
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,82 +17,17 @@ from dataset.question import Wording
 from dataset.text_prompt import FilledPrompt, PromptTable
 from nets.network import Perception, build
 from nets.options import FeatureSizes
+from scripts.answering.answers import Answer, look_at
 from scripts.answering.encoders import Encoders, Seen
 from utils.checkpoint import load_weights
 from utils.errors import UserError
 from utils.machine import own_cores
 from utils.numerics import autocast
 from utils.runtime import set_threads, start
-from utils.scoring.geometry import patch_centres, seen_box
 from utils.scoring.grounding import heat_maps
 
 BEST = 5  # answers that are told: the first, and the next four
 LONGEST = 1000  # characters of a question
-ACROSS, DOWN = ("left", "middle", "right"), ("top", "centre", "bottom")
-
-
-class Look(NamedTuple):
-    """A selected second: what was on the screen, and where on it the sound was sought."""
-
-    second: float  # of the video
-    picture: np.ndarray  # (H, W, 3) uint8
-    heat: np.ndarray | None  # (H, W) the audio's weight on the patch there; None where the network has no such stage
-    box: tuple[int, int, int, int] | None  # x0, y0, x1, y1 of the patches with the largest weight, in pixels
-    place: str  # where these are, in words: "left, centre"; "" where there are none
-    patches: np.ndarray | None  # (P,) the weights themselves, row by row
-    fit: str  # the part of the picture that CLIP saw: its centred square ("crop") or all of it ("squash")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the picture as plain data; `box` is in pixels of a picture of `size` (width, height)."""
-        height, width = self.picture.shape[:2]
-        told = {"second": self.second, "place": self.place, "box": self.box, "size": [width, height], "fit": self.fit}
-        return told | {"patches": None if self.patches is None else self.patches.tolist()}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The answer to one question, and what the model looked at."""
-
-    video: str  # the file's name
-    question: str  # as it was asked
-    template: str  # of the prompt sheet; "*" where no other fits
-    prompt: str  # filled in: what the segments were selected by
-    answer: str
-    probability: float
-    others: list[tuple[str, float]]  # the next four answers with their probabilities
-    selected: list[float]  # seconds of the video, ascending; each is the beginning of one
-    segment_weights: np.ndarray | None  # (T,) of the seconds from `start` on; None where the network weighs none
-    looks: list[Look]  # of the seconds whose patches were looked at
-    seconds: int  # T
-    start: float
-    note: str  # what is odd about the video, "; " between; "" where nothing is
-    mel: np.ndarray | None  # (64, frames) log-mel of these seconds; None where the network does not hear
-
-    @property
-    def ranked(self) -> list[tuple[str, float]]:
-        """The answer and the next four, each with its probability."""
-        return [(self.answer, self.probability), *self.others]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but pictures and sound as plain data."""
-        names = (
-            "video",
-            "question",
-            "template",
-            "prompt",
-            "answer",
-            "probability",
-            "others",
-            "selected",
-            "seconds",
-            "start",
-        )
-        weights = self.segment_weights
-        return {name: getattr(self, name) for name in names} | {
-            "note": self.note,
-            "segment_weights": None if weights is None else weights.tolist(),
-            "looks": [look.as_dict() for look in self.looks],
-        }
 
 
 class Answerer:
@@ -119,6 +53,7 @@ class Answerer:
         self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
             self.device = runtime.device
+        self._asks_by_prompt = self.config.data.query == "prompt"
         self._encoders = Encoders(stored["manifests"], encoders, self.device)
         self._model = build(self.config.model, sizes, len(self.answers)).to(self.device)
         load_weights(self._model, stored["model"], path)
@@ -155,13 +90,14 @@ class Answerer:
             raise UserError(f"start {start:g}: must be a second of the video, 0 or more")
         filled = [self._fill(question) for question in questions]
         told("reading the question", 0.0)
-        asks_by_prompt = self.config.data.query == "prompt"
-        sentences = [f.question for f in filled] + [f.prompt if asks_by_prompt else f.question for f in filled]
-        text = self._encoders.encode(sentences)
+        selecting = [each.prompt if self._asks_by_prompt else each.question for each in filled]
+        text = self._encoders.encode([each.question for each in filled] + selecting)
         seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
         told("answering", 0.0)
         found = self._perceive(text, seen, len(filled))
-        answers = self._tell(Path(video).name, questions, filled, seen, found, float(start))
+        same = {"video": Path(video).name, "seconds": self.seconds, "start": float(start)}
+        same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
+        answers = self._tell(questions, filled, seen, found, **same)
         told("answering", 1.0)
         return answers
 
@@ -183,66 +119,38 @@ class Answerer:
             return self._model(**inputs, question=rows, prompt=rows + questions)
 
     def _tell(
-        self,
-        video: str,
-        questions: Sequence[str],
-        filled: Sequence[FilledPrompt],
-        seen: Seen,
-        found: Perception,
-        start: float,
+        self, questions: Sequence[str], filled: Sequence[FilledPrompt], seen: Seen, found: Perception, **same: Any
     ) -> list[Answer]:
-        probability, classes = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
-        looked = found.selected if found.token_segments is None else found.token_segments
-        heat = [None] * len(filled)
-        if found.token_weights is not None:
-            arrays = (found.token_weights.float(), found.token_source, looked)
-            heat = heat_maps(*(x.cpu().numpy() for x in arrays), [seen.source] * len(filled))
-        mel = None if seen.mel is None else seen.mel.reshape(-1, seen.mel.shape[-1]).T.astype(np.float32)
+        """The answers to questions about one video; `same` is told of all."""
+        best = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
+        tensors = {name: x.float().cpu().numpy() for name, x in found._asdict().items() if isinstance(x, torch.Tensor)}
+        weights = tensors.get("segment_weights", [None] * len(filled))
+        selected = tensors.get("selected", np.empty((len(filled), 0))).astype(int)
+        looked = tensors.get("token_segments", selected).astype(int) if seen.jpegs else selected[:, :0]
+        heat: Iterable = np.full(looked.shape, None)
+        if "token_weights" in tensors:
+            ends = tensors["token_source"].astype(int)
+            heat = heat_maps(tensors["token_weights"], ends, looked, [seen.source] * len(filled))
         answers = []
-        for row, (question, prompt, maps) in enumerate(zip(questions, filled, heat, strict=True)):
-            ranked = [
-                (self.answers[i], p) for i, p in zip(classes[row].tolist(), probability[row].tolist(), strict=True)
+        for row, maps in enumerate(heat):
+            classes, probabilities = best.indices[row].tolist(), best.values[row].tolist()
+            (answer, probability), *others = zip([self.answers[i] for i in classes], probabilities, strict=True)
+            looks = [
+                look_at(same["start"] + segment, seen.picture(segment), patches, self._encoders.fit)
+                for segment, patches in zip(looked[row].tolist(), maps, strict=True)
             ]
-            segments = [] if looked is None or not seen.jpegs else looked[row].tolist()
             answers.append(
                 Answer(
-                    video=video,
-                    question=question,
-                    template=prompt.template,
-                    prompt=prompt.prompt if self.config.data.query == "prompt" else "(the question itself)",
-                    answer=ranked[0][0],
-                    probability=ranked[0][1],
-                    others=ranked[1:],
-                    selected=[] if found.selected is None else [start + i for i in found.selected[row].tolist()],
-                    segment_weights=None
-                    if found.segment_weights is None
-                    else found.segment_weights[row].float().cpu().numpy(),
-                    looks=[
-                        self._look(start + segment, seen.picture(segment), None if maps is None else maps[k])
-                        for k, segment in enumerate(segments)
-                    ],
-                    seconds=self.seconds,
-                    start=start,
-                    note="; ".join(seen.notes),
-                    mel=mel,
+                    question=questions[row],
+                    template=filled[row].template,
+                    prompt=filled[row].prompt if self._asks_by_prompt else "(the question itself)",
+                    answer=answer,
+                    probability=probability,
+                    others=others,
+                    selected=[same["start"] + segment for segment in selected[row].tolist()],
+                    segment_weights=weights[row],
+                    looks=looks,
+                    **same,
                 )
             )
         return answers
-
-    def _look(self, second: float, picture: np.ndarray, patches: np.ndarray | None) -> Look:
-        """A selected second with its weights on patches (P,), laid over the picture."""
-        fit = self._encoders.manifests["frame"]["fit"]
-        if patches is None:
-            return Look(second, picture, None, None, "", None, fit)
-        (height, width), grid = picture.shape[:2], math.isqrt(len(patches))
-        left, top, right, bottom = (round(edge) for edge in seen_box(width, height, fit))
-        row, column = (np.arange(side) * grid // side for side in (bottom - top, right - left))
-        heat = np.zeros((height, width))
-        heat[top:bottom, left:right] = patches.reshape(grid, grid)[row][:, column]
-        if not patches.any():  # all on the class token, which has no place
-            return Look(second, picture, heat, None, "", patches, fit)
-        rows, columns = np.nonzero(heat == heat.max())
-        box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-        x, y = patch_centres(width, height, fit, len(patches))[patches == patches.max()].mean(axis=0)
-        place = f"{ACROSS[int(3 * x / width)]}, {DOWN[int(3 * y / height)]}"
-        return Look(second, picture, heat, box, place, patches, fit)

@@ -31,6 +31,7 @@ from utils.runtime import set_threads
 Progress = Callable[[str, float], None]
 
 SMALL = Path("assets/bandstand")  # where the repository keeps encoders of its own
+KNOWN = {"audio", "frame", "token", "text"}  # kinds of features that are made here
 LONG_SIDE = 320  # pixels of a frame as it is shown
 KEPT = 100  # videos in a cache; beyond it the oldest go
 
@@ -45,6 +46,11 @@ class Seen:
     jpegs: list[bytes] = field(default_factory=list)  # T frames, as large as they are shown
     notes: list[str] = field(default_factory=list)  # what is odd about the video, in words
 
+    @property
+    def spectrogram(self) -> np.ndarray | None:
+        """All of `mel` as one picture, (64, 96 T) float32."""
+        return None if self.mel is None else self.mel.reshape(-1, self.mel.shape[-1]).T.astype(np.float32)
+
     def picture(self, segment: int) -> np.ndarray:
         """The frame of a segment, (H, W, 3) uint8."""
         return np.asarray(Image.open(io.BytesIO(self.jpegs[segment])))
@@ -58,7 +64,10 @@ class Encoders:
     """
 
     def __init__(self, manifests: dict[str, dict[str, Any]], folders: Sequence[Path], device: torch.device):
+        if strange := manifests.keys() - KNOWN:
+            raise UserError(f"the model reads features of the kind {min(strange)!r}, which no encoder here makes")
         self.manifests, self.device = manifests, device
+        self.fit = manifests.get("token", manifests.get("frame", {})).get("fit")  # None where no pictures are seen
         self._text: dict[str, np.ndarray] = {}
         path = _find(manifests["text"], folders)
         self.clip, _, digest = load_clip(str(path), device)
@@ -99,11 +108,13 @@ class Encoders:
 
     def _look(self, video: Path, start: float, segments: int, progress: Progress) -> Seen:
         seen, own = Seen(), 1
+        if self.manifests.keys() == {"text"}:  # of a network that neither sees nor hears
+            return seen
         try:
             duration = read_duration(video)
             if duration and start >= duration:
                 raise UserError(f"{video}: lasts {duration:.1f} s, nothing is left from {start:g} s on")
-            if "frame" in self.manifests:
+            if self.fit:
                 own = max(own, self._see(video, start, segments, progress, seen))
             if "audio" in self.manifests:
                 progress("listening", 0.0)
@@ -119,11 +130,11 @@ class Encoders:
 
     def _see(self, video: Path, start: float, segments: int, progress: Progress, seen: Seen) -> int:
         """Read and encode the picture; returns how many segments the video itself has."""
-        size, fit, number = self.clip.visual.input_resolution, self.manifests["frame"]["fit"], itertools.count(1)
+        size, number = self.clip.visual.input_resolution, itertools.count(1)
 
         def prepare(image: np.ndarray) -> tuple[np.ndarray, bytes]:
             progress("reading the picture", next(number) / segments)
-            return fit_image(image, size, fit), _jpeg(image)
+            return fit_image(image, size, self.fit), _jpeg(image)
 
         frames = read_frames(video, segments, prepare, start)
         squares, seen.jpegs = zip(*frames.images, strict=True)

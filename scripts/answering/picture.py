@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.answering.answerer import Answer, Look
+from scripts.answering.answers import Answer, Look
 from utils.errors import UserError
 from utils.scoring.figure4 import Example, Frame
 from utils.scoring.figure4 import draw as draw_examples
