@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -44,7 +44,7 @@ class Wording:
             raise UserError(f"{_shown(question)}: fits no template; the nearest are {'; '.join(map(repr, near))}")
         return self.table.fill(question, [])
 
-    def _fitting(self, asked: str, known: bool):
+    def _fitting(self, asked: str, known: bool) -> Iterator[tuple[str, list[str]]]:
         """Yield (template, words in its slots) for the templates that fit, with `known` words or any."""
         for template, names in self.templates.items():
             values = [

@@ -138,7 +138,8 @@ class _Decoder:
         self.container, self.stream, self.watch = container, stream, watch
         self.start, self.enough = start, enough
         self.origin = max(0, container.start_time or 0) / av.time_base + start  # what lies before 0 primes the decoder
-        self.end, self.problem = 0.0, None
+        self.end = 0.0
+        self.problem: str | None = None
         if start:
             try:
                 container.seek(round(max(0, self.origin - ROLL) * av.time_base))

@@ -1,6 +1,7 @@
 """Asking a trained model about a video: the numbers are those of test.py, and what cannot be asked is said."""
 
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -12,11 +13,12 @@ from matplotlib.image import imread
 from configs.stored import open_run
 from dataset.loader import Loader
 from scripts import answer as command
-from scripts.answer import Answerer, draw
+from scripts.answer import MODEL, SAMPLE, Answerer, draw
 from scripts.answering import encoders
 from tests.asking import T, train_asked
 from tests.clips import number
 from tests.scoring_run import called
+from tests.small_run import run
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.scoring.evaluation import answer
@@ -130,8 +132,8 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
 
 @pytest.mark.parametrize(("means_of", "hears"), [("[audio,frame]", True), ("[frame]", False), ("[]", False)])
 def test_a_network_that_selects_nothing_answers_all_the_same(asked_run, video, tmp_path, means_of, hears):
-    run = train_asked(asked_run.parent, f"means {means_of}", "--model.network", "means", "--model.means_of", means_of)
-    (found,) = Answerer(run, "cpu", tmp_path, [asked_run.parent / "encoders"]).ask(video, [QUESTION])
+    means = train_asked(asked_run.parent, f"means {means_of}", "--model.network", "means", "--model.means_of", means_of)
+    (found,) = Answerer(means, "cpu", tmp_path, [asked_run.parent / "encoders"]).ask(video, [QUESTION])
     assert (found.selected, found.segment_weights, found.looks, found.note) == ([], None, [], "")
     assert (found.mel is not None) == hears
     assert 0 < found.as_dict()["probability"] < 1
@@ -154,12 +156,12 @@ def test_a_question_is_refused_before_the_video_is_opened(answerer, question, sa
 
 
 def test_the_command_prints_draws_and_tells_all_as_data(asked_run, video, tmp_path):
-    run = ["--run", asked_run, "--encoders", asked_run.parent / "encoders", "--device", "cpu", "--cache", tmp_path]
-    out = called(command.main, video, QUESTION, "Where is the performance?", *run, "--png", tmp_path / "looked.png")
+    given = ["--run", asked_run, "--encoders", asked_run.parent / "encoders", "--device", "cpu", "--cache", tmp_path]
+    out = called(command.main, video, QUESTION, "Where is the performance?", *given, "--png", tmp_path / "looked.png")
     assert out.count("template  ") == 2
     assert "prompt    The sound of the flute can be heard." in out
     assert imread(tmp_path / "looked.png").shape[0] > 500
-    told = json.loads(called(command.main, video, QUESTION, *run, "--json", "--png", tmp_path / "looked.png"))
+    told = json.loads(called(command.main, video, QUESTION, *given, "--json", "--png", tmp_path / "looked.png"))
     assert told[0]["question"] == QUESTION
     assert len(told[0]["segment_weights"]) == told[0]["seconds"] == T
     assert len(told[0]["looks"][0]["patches"]) == 49
@@ -169,7 +171,7 @@ def test_the_command_prints_draws_and_tells_all_as_data(asked_run, video, tmp_pa
         ([video, "Is there a theremin sound?"], "theremin"),
         ([video, QUESTION, "--start", "nan"], "start nan"),
     ):
-        error = called(command.main, *arguments, *run, fails=True)
+        error = called(command.main, *arguments, *given, fails=True)
         assert says in error
         assert len(error.splitlines()) <= 2
 
@@ -180,3 +182,15 @@ def test_the_picture_shows_every_answer(answerer, video, tmp_path):
     draw(answers, tmp_path / "two.png")
     one, two = (imread(tmp_path / f"{name}.png").shape[0] for name in ("one", "two"))
     assert two > 1.5 * one
+
+
+@pytest.mark.slow
+def test_the_sample_is_answered_within_15_seconds(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    out = run("-m", "scripts.answer", "--png", tmp_path / "sample.png", "--cache", tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15  # of one core; others may be busy
+    assert out.count("true      ") == 3
+    assert (tmp_path / "sample.png").exists()
+    assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 4e6
+    assert SAMPLE.stat().st_size <= 300e3
