@@ -215,19 +215,26 @@ def test_what_cannot_be_answered_is_said(new_page, served, clips, tmp_path):
 
 @pytest.mark.slow
 def test_ten_questions_at_once_wait_for_their_turn(new_page, served, clips):
+    """Nine come from programs, since ten browsers that wait are too much for two cores; the tenth from a page."""
+    client = pytest.importorskip("gradio_client")
     address, answerer, _ = served
     answerer.go.clear()
     answerer.most_at_once = 0
-    pages = [new_page() for _ in clips]
-    for page, clip in zip(pages, clips, strict=True):
-        page.goto(address)
-        upload(page, clip)
-        ask(page, "Is there a voiceover?")
-    pages[-1].get_by_text("queue: 9/9").wait_for()
+    visitors = [client.Client(address, verbose=False, analytics_enabled=False) for _ in clips[1:]]
+    jobs = [
+        visitor.submit(client.handle_file(clip), "Is there a voiceover?", 0, api_name="/ask")
+        for visitor, clip in zip(visitors, clips[1:], strict=True)
+    ]
+    page = new_page()
+    page.goto(address)
+    upload(page, clips[0])
+    ask(page, "Is there a voiceover?")
+    page.get_by_text("queue: 9/9").wait_for()
     answerer.go.set()
-    for n, page in enumerate(pages):
-        page.get_by_role("heading", name=f"clip {n}").wait_for()
-        page.close()
+    for n, job in enumerate(jobs, start=1):
+        assert f"<h2>clip {n}</h2>" in job.result(timeout=120)[1]
+    page.get_by_role("heading", name="clip 0").wait_for()
+    page.close()
     assert answerer.most_at_once == 1
 
 
