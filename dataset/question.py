@@ -76,9 +76,8 @@ def slot_values(questions: pd.DataFrame) -> dict[str, list[str]]:
     """The values that slots take in questions (columns template, question), by the slot's name in lower case."""
     values: dict[str, set[str]] = {}
     for template, question in set(zip(questions["template"], questions["question"], strict=True)):
-        if names := slot_names(template):
-            match = re.fullmatch(_pattern(template, [ANY_WORDS] * len(names)), _key(question))
-            assert match, (template, question)  # it was made by filling this template
+        names = slot_names(template)
+        if match := re.fullmatch(_pattern(template, [ANY_WORDS] * len(names)), _key(question)):  # not of the row `*`
             for name, word in zip(names, match.groups(), strict=True):
                 values.setdefault(name.lower(), set()).add(word)
     return {name: sorted(values[name]) for name in sorted(values)}

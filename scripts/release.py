@@ -154,7 +154,9 @@ def main(arguments: list[str] | None = None) -> None:
     path, out = options.run / "best.pt", options.out
     stored = load_run(path)
     if "prompts" not in stored:
-        raise UserError(f"{path}: does not tell its prompts: it is converted, or of an older release")
+        raise UserError(f"{path}: tells no prompts, as it is converted or of an older release; train it anew")
+    if (out / path.name).exists():
+        raise UserError(f"{out}: holds a run; choose another folder with --out")
     metrics = read_metrics(options.run, path)
     name = options.run.resolve().name
     card = model_card(name, out, stored, metrics, options.half)

@@ -126,7 +126,7 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
         Answerer(tmp_path, "cpu")
     del stored["prompts"]
     torch.save(stored, tmp_path / "best.pt")
-    with pytest.raises(UserError, match="does not tell its prompts"):
+    with pytest.raises(UserError, match="tells no prompts"):
         Answerer(tmp_path, "cpu")
 
 

@@ -56,6 +56,7 @@ def test_a_question_finds_its_template(music, question, template, prompt):
         ("", ["is empty"]),
         (" ? ", ["is empty"]),
         ("Is there a theremin sound?", ["<Object>", "'theremin'", "Is there a <Object> sound?", "nearest"]),
+        ("Is there a left sound?", ["<Object>", "'left'"]),
         ("Is there a violine sound?", ["the nearest are violin"]),
         ("Where is the softest instrument?", ["<LL>", "'softest'", "lowest"]),
         ("Is the cello on the roof louder than the piano on the right?", ["<LR>", "'roof'", "left"]),

@@ -93,3 +93,4 @@ def test_what_was_not_tested_is_not_released(run, tmp_path):
     error = called(release.main, "--run", copy, "--out", tmp_path / "out", fails=True)
     assert f"was not tested since it was trained; measure it with: python test.py --run {copy}" in error
     assert not (tmp_path / "out").exists()
+    assert "holds a run" in called(release.main, "--run", run, "--out", copy, fails=True)

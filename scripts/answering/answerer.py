@@ -47,7 +47,7 @@ class Answerer:
         path = model_file(Path(run))
         stored = read_stored(path)
         if "prompts" not in stored or not stored["manifests"]:
-            raise UserError(f"{path}: does not tell its prompts or encoders: it is converted or of an old release")
+            raise UserError(f"{path}: tells no prompts or encoders, as it is converted or of an older release; train it anew")
         self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
         self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])

@@ -121,6 +121,9 @@ class Encoders:
                 own = max(own, self._hear(video, start, segments, seen))
         except MediaError as error:
             raise UserError(f"{video}: {error}") from error
+        for kind, array in seen.features.items():
+            if not np.isfinite(array).all():
+                raise UserError(f"{video}: its {kind} features are not finite; the encoder cannot tell anything of it")
         if own < segments:
             seen.notes.append(f"shorter than the model's {segments} s: from {own} s on the last second repeats")
         elif duration is None or duration - start > segments + 0.5:
