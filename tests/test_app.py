@@ -250,6 +250,7 @@ def test_the_command_serves_until_it_is_ended(tmp_path, monkeypatch, capsys):
 
         monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # what the command sets is put back
         monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+        monkeypatch.setattr("scripts.answer.Answerer", lambda run, encoders: StandIn())
         port = urlsplit(address).port
         with pytest.raises(SystemExit):
             main(["--port", str(port)])
