@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from configs.stored import StoredRun, open_run
+from configs.stored import StoredRun, model_file, open_run
 from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
@@ -37,7 +37,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", help="run folder of train.py; its best.pt is tested")
+    what.add_argument("--run", help="run folder of train.py, whose best.pt is tested, or a released model")
     what.add_argument("--checkpoint", help="a checkpoint file")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
     parser.add_argument(
@@ -124,7 +124,7 @@ def print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, score, report."""
     options, overrides = parse(sys.argv[1:] if arguments is None else arguments)
-    path = Path(options.checkpoint or Path(options.run) / "best.pt")
+    path = Path(options.checkpoint) if options.checkpoint else model_file(Path(options.run))
     test_run(path, options.split, overrides, Path(options.out or path.parent / options.split))
 
 

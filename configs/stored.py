@@ -9,6 +9,7 @@ from configs import schema
 from configs.schema import Config
 from dataset.config import DataConfig
 from dataset.data import Data, open_data
+from dataset.question import slot_values
 from nets.network import Network, build
 from nets.options import FeatureSizes
 from utils.checkpoint import VERSION, load_run, load_weights
@@ -16,7 +17,18 @@ from utils.errors import UserError
 from utils.files import sha256
 from utils.machine import own_cores
 from utils.manifest import compare_manifests
+from utils.release import SUMS, WEIGHTS, read_release
 from utils.runtime import Runtime, set_threads, start
+
+
+def model_file(run: Path) -> Path:
+    """The trained model in a run folder of train.py or in a released one (utils/release.py)."""
+    return run / WEIGHTS if (run / SUMS).exists() else run / "best.pt"
+
+
+def read_stored(path: Path) -> dict[str, Any]:
+    """What is stored with a model, a checkpoint or a released one's weights. Raises `UserError` where it is damaged."""
+    return read_release(path.parent) if path.name == WEIGHTS else load_run(path)
 
 
 class StoredRun(NamedTuple):
@@ -30,12 +42,12 @@ class StoredRun(NamedTuple):
 
 @contextlib.contextmanager
 def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[StoredRun]:
-    """Open a checkpoint of train.py and a split ("val", "test") of its data, which may lie elsewhere by `overrides`.
+    """Open a model, as `model_file` finds it, and a split ("val", "test") of its data.
 
     `overrides` are options on top of the stored configuration, such as `["--data.features", "elsewhere"]`. Raises
     `UserError` for a file that is no checkpoint, and for features other than those the model learned from.
     """
-    stored = load_run(path)
+    stored = read_stored(path)
     config = schema.from_dict(stored["config"], overrides)
     with start(config.train.device, config.train.precision) as runtime:
         if runtime.world > 1:
@@ -59,7 +71,9 @@ def describe_run(config: Config, data: Data, sizes: FeatureSizes) -> dict[str, A
         "sizes": sizes._asdict(),
         "manifests": data.store.manifests,
         "answers": list(data.vocabulary.answers),
-        "contents": {name: sha256(path) for name, path in files.items()} | {"data.prompts": data.prompts_digest},
+        "prompts": data.prompts.templates,
+        "slots": slot_values(data.splits["train"].questions),
+        "contents": {name: sha256(path) for name, path in files.items()} | {"data.prompts": data.prompts.digest},
         "questions": {split: len(asked) for split, asked in data.splits.items()},
     }
 

@@ -42,7 +42,7 @@ class Data:
     videos: list[str]
     text: np.ndarray  # (N, Dq) features of the sentences in use
     words: np.ndarray | None  # (Nq, 77, Dw) of the questions in use, where they are wanted
-    prompts_digest: str
+    prompts: PromptTable
     notes: list[str]  # what was left out, and why
 
 
@@ -113,7 +113,7 @@ def open_data(
             notes.append(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
-    return Data(made, vocabulary, store, videos, text.bank, text.words, prompts.digest, notes)
+    return Data(made, vocabulary, store, videos, text.bank, text.words, prompts, notes)
 
 
 def _hold_out(

@@ -30,7 +30,7 @@ DAMAGED = (OSError, EOFError, KeyError, ValueError, SyntaxError, RuntimeError, z
 LARGEST = 64 << 20  # bytes that a workbook may unpack to
 CELLS = 10_000_000  # that a sheet may span
 
-_SLOT = re.compile(r"<([A-Za-z]+)([0-9]*)>")
+SLOT = re.compile(r"<([A-Za-z]+)([0-9]*)>")
 _FINAL = " ?.!,;:"
 
 
@@ -60,7 +60,7 @@ class PromptTable:
         self.templates = dict(templates)
         self.source = source
         self.spelling = spelling
-        self._by_key = {_key(template): template for template in templates}
+        self._by_key = {key_of(template): template for template in templates}
 
     @classmethod
     def read(cls, path: str | Path, sheet: str, spelling: str = "words") -> "PromptTable":
@@ -82,7 +82,7 @@ class PromptTable:
             if not template and not prompt:
                 continue
             found = list(_row_faults(template, prompt))
-            key = _key(template)
+            key = key_of(template)
             if key and key in first_row:
                 found.append((TEMPLATE, f"{template!r} already stands in row {first_row[key]}; keep one of them"))
             first_row.setdefault(key, row)
@@ -113,7 +113,7 @@ class PromptTable:
         if row is None:
             raise UserError(f"{self.source}: no row for the question {template!r}; add it, or a row {ANY!r} for all")
         question = _clean(template).rstrip(_FINAL) + "?"
-        slots, words = _slots(question), [_clean(_clean(value).replace("_", " ")) for value in values]
+        slots, words = slots_of(question), [_clean(_clean(value).replace("_", " ")) for value in values]
         if len(words) != len(slots) or not all(re.fullmatch("[^<>]+", word) for word in words):
             raise UserError(f"question {template!r} needs a word for each of its {len(slots)} slots, not {values!r}")
         word_of = dict(zip(slots, words, strict=True))
@@ -124,7 +124,7 @@ class PromptTable:
         return FilledPrompt(spelt, _fill(self.templates[row], word_of), row)
 
     def _row(self, template: str) -> str | None:
-        return self._by_key.get(_key(template)) or self._by_key.get(ANY)
+        return self._by_key.get(key_of(template)) or self._by_key.get(ANY)
 
 
 def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -136,7 +136,7 @@ def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
     """
     field = next((name for name in ("question_content", "question") if name in row), "question_text")
     template = row.get(field)
-    if not isinstance(template, str) or not _key(template):
+    if not isinstance(template, str) or not key_of(template):
         raise UserError(f"field {field!r} must hold a question, but holds {template!r}")
     if field != "question_content":
         return template, []
@@ -155,16 +155,16 @@ def _clean(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).replace("’", "'").split())
 
 
-def _key(template: str) -> str:
+def key_of(template: str) -> str:
     """What two spellings of a template have in common."""
     return normalised(_clean(template)).rstrip(_FINAL)
 
 
-def _slots(sentence: str) -> list[tuple[str, int]]:
+def slots_of(sentence: str) -> list[tuple[str, int]]:
     """The slots of a sentence in their order: (x, n) for `<Xn>` and for the n-th bare `<X>`."""
     slots: list[tuple[str, int]] = []
     bare: Counter[str] = Counter()
-    for match in _SLOT.finditer(sentence):
+    for match in SLOT.finditer(sentence):
         name, number = match[1].lower(), match[2]
         bare[name] += not number
         slots.append((name, int(number or bare[name])))
@@ -173,19 +173,19 @@ def _slots(sentence: str) -> list[tuple[str, int]]:
 
 def _fill(sentence: str, word_of: Mapping[tuple[str, int], str]) -> str:
     """Put words in the place of the slots."""
-    slots = iter(_slots(sentence))
-    return _SLOT.sub(lambda _: word_of[next(slots)], sentence)
+    slots = iter(slots_of(sentence))
+    return SLOT.sub(lambda _: word_of[next(slots)], sentence)
 
 
 def _row_faults(template: str, prompt: str) -> Iterator[tuple[str, str]]:
     """Yield (column, fault) for what is wrong with a row by itself."""
     for column, sentence in ((TEMPLATE, template), (PROMPT, prompt)):
-        if not _key(sentence):
+        if not key_of(sentence):
             yield column, "is empty"
-        if re.search("[<>]", _SLOT.sub("", sentence)):
+        if re.search("[<>]", SLOT.sub("", sentence)):
             yield column, f"{sentence!r} has a bracket that belongs to no slot; slots are written <Object> or <Object2>"
-    held = _slots(template)
-    for name, n in _slots(prompt):
+    held = slots_of(template)
+    for name, n in slots_of(prompt):
         if (name, n) not in held:
             yield PROMPT, f"{prompt!r} takes <{name}> number {n}, which the question {template!r} lacks"
 

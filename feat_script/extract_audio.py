@@ -40,9 +40,9 @@ def parse(args: list[str] | None = None):
     return parser.parse_args(args)
 
 
-def read_examples(path: Path, segments: int, hop: float) -> tuple[Tensor, dict[str, Any]]:
-    """Read a video's log-mel examples (segments, 96, 64), the last one of its own repeated, and its status."""
-    audio = read_audio(path, math.ceil((segments - 1) * hop + 0.975))  # an example is 15,600 samples
+def read_examples(path: Path, segments: int, hop: float, start: float = 0.0) -> tuple[Tensor, dict[str, Any]]:
+    """A video's log-mel examples (segments, 96, 64) from `start` on, the last one of its own repeated; its status."""
+    audio = read_audio(path, math.ceil((segments - 1) * hop + 0.975), start)  # an example is 15,600 samples
     batch = examples(torch.from_numpy(audio.samples), hop)[:segments]
     own = min(segments, max(1, math.ceil(audio.seconds / hop - 0.5)))  # those whose middle lies in the video
     batch[own:] = batch[own - 1].clone()

@@ -3,7 +3,7 @@
 Time 0 is where the container starts. Frame i is the one on the screen at i + 0.5 s, by timestamp: the last that
 began at or before that moment, so variable frame rates and late starts need no special care. Decoding is
 sequential: seeking to each second decodes more, since a web video's keyframes are seconds apart. Only what a second
-needs is kept, and reading stops after the last of them.
+needs is kept, and reading stops after the last of them. Where it is to begin later than at 0, that is from then on.
 Pictures whose pixels are not square, as on DVDs, are stretched to the shape that a player shows.
 """
 
@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 RATE = 16000  # Hz, of the audio returned
 JITTER = 0.1  # s; timestamps off by less are rounding, by more a gap
+ROLL = 1.0  # s before the start from which to decode, since sound needs what came before it
 SPACES = (1, 4, 7, 9)  # colour spaces that swscale knows, in FFmpeg's numbers: BT.709, FCC, 240M, BT.2020
 
 
@@ -37,24 +38,30 @@ class Audio(NamedTuple):
     """What was heard."""
 
     samples: np.ndarray  # (segments * 16000,) float32: mono, 16 kHz, zeros where there is no sound
-    seconds: float  # where the media ends, picture or sound, at most `segments`
+    seconds: float  # from the start to where the media ends, picture or sound, at most `segments`
     state: str  # "sound", "silent" (a stream of zeros) or "absent" (no stream)
     problem: str | None  # why decoding stumbled, if it did
 
 
+def read_duration(path: str | Path) -> float | None:
+    """How many seconds a file says that it lasts; None where it does not say. Raises `MediaError` as `read_frames`."""
+    with _open(path) as container:
+        return container.duration / av.time_base if container.duration else None
+
+
 def read_frames(
-    path: str | Path, segments: int, prepare: Callable[[np.ndarray], object] = lambda image: image
+    path: str | Path, segments: int, prepare: Callable[[np.ndarray], object] = lambda image: image, start: float = 0.0
 ) -> Frames:
-    """Read the frame in the middle of each of the first `segments` seconds of the default video stream.
+    """Read the frame in the middle of each of `segments` seconds of the default video stream, from `start` on.
 
     `prepare` gets each chosen frame, upright (H, W, 3) uint8 RGB, and returns what to keep of it. Of a shorter video
-    the last second repeats. Raises `MediaError` where no frame can be decoded.
+    the last second repeats. Raises `MediaError` where no frame can be decoded, or none is left after `start`.
     """
     with _open(path) as container:
         stream = container.streams.best("video")
         if stream is None:
             raise MediaError("no video stream")
-        decoder = _Decoder(container, stream, watch=container.streams.best("audio"))
+        decoder = _Decoder(container, stream, container.streams.best("audio"), start)
         step = float(1 / (stream.average_rate or 25))  # s, where a file does not say
         aspect = float(stream.sample_aspect_ratio or 1)
         images: list = []
@@ -72,6 +79,8 @@ def read_frames(
         if held is None:
             raise MediaError(f"no frame can be decoded ({decoder.problem or 'the video stream is empty'})")
         end = begin + (float(held.duration * stream.time_base) or step)
+        if start and end <= 0:
+            raise MediaError(f"its picture ends at {start + end:.1f} s, before {start:g} s")
         own = min(segments, max(1, len(images), math.ceil(end - 0.5)))
         if len(images) < own:
             images += [prepare(_upright_rgb(held, aspect)) if shown is None else shown] * (own - len(images))
@@ -79,8 +88,8 @@ def read_frames(
         return Frames(images, own, decoder.problem)
 
 
-def read_audio(path: str | Path, segments: int) -> Audio:
-    """Read the first `segments` seconds of the default audio stream: the channels' mean, at 16 kHz.
+def read_audio(path: str | Path, segments: int, start: float = 0.0) -> Audio:
+    """Read `segments` seconds of the default audio stream from `start` on: the channels' mean, at 16 kHz.
 
     Sound lies where its timestamps say: a late start or a gap is silence. Raises `MediaError` where the file holds no
     media, or an audio stream of which nothing can be decoded.
@@ -90,7 +99,7 @@ def read_audio(path: str | Path, segments: int) -> Audio:
         video, stream = container.streams.best("video"), container.streams.best("audio")
         if not (video or stream):
             raise MediaError("no video and no audio stream")
-        decoder = _Decoder(container, stream, watch=video)
+        decoder = _Decoder(container, stream, video, start, segments)
         runs: list[_Run] = []
         for frame in decoder:
             time = decoder.time(frame)
@@ -121,18 +130,26 @@ class _Decoder:
     """The frames of one stream, decoded in order; errors are noted in `problem` and the rest goes on.
 
     `end` is where the packets of this stream and of `watch`, which is not decoded, end, in seconds. With no stream to
-    decode it yields nothing and reads only as far as `end`.
+    decode it yields nothing and reads only as far as `end`, or until that is beyond `enough`. All times are counted
+    from `start`.
     """
 
-    def __init__(self, container, stream, watch=None):
+    def __init__(self, container, stream, watch, start: float = 0.0, enough: float = math.inf):
         self.container, self.stream, self.watch = container, stream, watch
-        self.origin = max(0, container.start_time or 0) / av.time_base  # what lies before 0 primes the decoder
-        self.end, self.problem = 0.0, None
+        self.start, self.enough = start, enough
+        self.origin = max(0, container.start_time or 0) / av.time_base + start  # what lies before 0 primes the decoder
+        self.end = 0.0
+        self.problem: str | None = None
+        if start:
+            try:
+                container.seek(round(max(0, self.origin - ROLL) * av.time_base))
+            except av.FFmpegError as error:
+                raise MediaError(f"cannot be entered at {start:g} s ({error.strerror})") from error
         if stream:
             stream.codec_context.thread_count = 1  # videos run in parallel, which costs less than threads within one
 
     def time(self, frame) -> float | None:
-        """When a frame is due, in seconds from the container's start; None where nothing says."""
+        """When a frame is due, in seconds from the start; None where nothing says."""
         stamp = frame.pts if frame.pts is not None else frame.dts
         return None if stamp is None else float(stamp * self.stream.time_base) - self.origin
 
@@ -142,9 +159,11 @@ class _Decoder:
                 self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self.origin)
             if packet.stream == self.stream:
                 yield from self._decode(packet)
+            elif not self.stream and self.end > self.enough:
+                return
         if self.stream:
             yield from self._decode(None)
-        promised = (self.container.duration or 0) / av.time_base
+        promised = (self.container.duration or 0) / av.time_base - self.start
         if self.end < promised - 1:  # a file that was cut ends without an error
             self.problem = self.problem or f"ends at {self.end:.1f} of {promised:.1f} s"
 

@@ -17,7 +17,7 @@ import pandas as pd
 from jsonargparse.typing import PositiveInt
 from PIL import Image
 
-from configs.stored import StoredRun, open_run
+from configs.stored import StoredRun, model_file, open_run
 from dataset.loader import Loader
 from feat_script.media import MediaError, read_frames
 from feat_script.pipeline import find_videos
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--run", required=True, type=Path, action="append", help="run folder of train.py; its best.pt is asked; several"
+        "--run", required=True, type=Path, action="append", help="run folder of train.py; or a released model; several"
     )
     parser.add_argument("--names", nargs="+", help="of several runs, in their order (default: the folders' names)")
     parser.add_argument("--videos", required=True, help="folder of the videos")
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--names: {len(names)} for {len(runs)} runs")
     videos, wanted, by_run = find_videos(options.videos), options.questions, []
     for path, name in zip(runs, names, strict=True):
-        with open_run(path / "best.pt", options.split, overrides) as run:
+        with open_run(model_file(path), options.split, overrides) as run:
             print(*run.data.notes, sep="\n", end="\n" if run.data.notes else "")
             config, split = run.config, next(iter(run.data.splits))
             questions, source = run.data.splits[split].questions, config.data.files(options.split)[split]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.asking import answerer, asked_run  # noqa: F401  (fixtures)
 from tests.scoring_run import learn, score, tested  # noqa: F401  (fixtures)
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no reason to fail

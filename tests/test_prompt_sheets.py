@@ -9,7 +9,7 @@ import openpyxl
 import pytest
 
 from dataset.text_prompt import ANY, PROMPT, TEMPLATE, PromptTable, question_text
-from dataset.text_prompt import _key as key
+from dataset.text_prompt import key_of as key
 from utils.errors import UserError
 
 SHEETS = Path(__file__).parents[1] / "dataset" / "TextPrompt.xlsx"

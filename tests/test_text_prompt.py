@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataset.text_prompt import PromptTable, question_text
-from dataset.text_prompt import _key as key
+from dataset.text_prompt import key_of as key
 from utils.errors import UserError
 
 SHEETS = Path(__file__).parents[1] / "dataset" / "TextPrompt.xlsx"

@@ -1,8 +1,7 @@
 """Figure 4 of the paper: when and where a model looked, a block for each question.
 
 Left the question in words; right the weights of all T segments as bars, the K selected ones marked, under them the
-segments in which the prompt is true, and the selected frames with the audio's weights on their patches. Where several
-models were asked, the question stands above, and each model has such a row with its own answer at the left.
+segments in which the prompt is true, or the sound, and the selected frames with the audio's weights on their patches.
 """
 
 import itertools
@@ -35,7 +34,8 @@ WHITE = 340  # what a white pixel would be if a frame under heat were not dimmed
 
 # Inches.
 MARGIN, TEXT, AXIS, WIDE = 0.2, 2.75, 0.62, 7.6  # across: the words, the axis' labels, the pictures
-BARS, BAND, SECONDS, GAP, BETWEEN = 0.62, 0.17, 0.26, 0.06, 0.32  # down: weights, truth, axis; between frames, blocks
+BARS, MEL, BAND, SECONDS = 0.62, 0.5, 0.17, 0.26  # down: weights, sound, truth, axis
+GAP, BETWEEN = 0.06, 0.32  # between frames, between blocks
 HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
 MODELS = 0.14  # between the rows of two models
 COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at most
@@ -64,14 +64,16 @@ class Example:
     question: str
     prompt: str
     prediction: str
-    answer: str
-    correct: bool
+    answer: str | None  # as annotated; None where nobody did
+    correct: bool | None
     weights: np.ndarray  # (T,)
     selected: np.ndarray  # (K,)
     true: Sequence[int] | None  # segments in which the prompt is true; None where nobody knows
     frames: list[Frame]  # K
     fit: str | None  # "crop" or "squash": the part of a frame that CLIP saw; None where it is not known
     model: str = ""  # its name, where several are drawn
+    start: float = 0.0  # second of the video at which segment 0 begins
+    mel: np.ndarray | None = None  # (bands, frames) of the sound, which is drawn where it is given
 
 
 def draw(examples: Sequence[Example], title: str, path: str | Path) -> None:
@@ -126,7 +128,7 @@ def _layout(example: Example) -> tuple[int, int, float, float]:
 
 
 def _axis_height(example: Example) -> float:
-    return BARS + (0 if example.true is None else BAND) + SECONDS
+    return BARS + (0 if example.true is None else BAND) + (0 if example.mel is None else MEL) + SECONDS
 
 
 def _row_height(example: Example, words: Words) -> float:
@@ -156,14 +158,17 @@ def _words(block: list[Example]) -> tuple[Words, list[Words]]:
         *_wrapped(f"Prompt: {first.prompt}", plain, wide),
         *gap,
     ]
-    annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide)
+    annotated: Words = []  # of a question that nobody answered before, there is no verdict either
+    if first.answer is not None:
+        annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide)
+    right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
     rows = []
     for example in block:
-        verdict = ("✓ right", bold | {"color": BLUE}) if example.correct else ("✗ wrong", bold | {"color": VERMILION})
+        verdict = [] if first.answer is None else [right if example.correct else wrong]
         predicted = _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
         other = [] if example.prompt == first.prompt else _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
         before = _wrapped(example.model, bold, TEXT) + other if several else question
-        rows.append([*before, *predicted, *([] if several else annotated), verdict])
+        rows.append([*before, *predicted, *([] if several else annotated), *verdict])
     return ([*question, *annotated, ("", {})] if several else []), rows
 
 
@@ -201,7 +206,7 @@ def _look(top: _Place, example: Example) -> None:
         row, column = divmod(number, columns)
         down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
         axes = top.axes(left + column * (wide + GAP), down, wide, tall)
-        _draw_frame(axes, frame, example.fit, most, thin=0.6 + 0.5 * wide)
+        _draw_frame(axes, frame, example.start, example.fit, most, thin=0.6 + 0.5 * wide)
 
 
 def _time_line(top: _Place, left: float, example: Example) -> None:
@@ -216,9 +221,15 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
     bars.yaxis.set_label_coords(-0.013, 0.38)  # between the two ticks
     bars.spines[["top", "right", "left"]].set_visible(False)
     bars.tick_params(left=False, labelsize=7.5)
-    lowest = bars
+    lowest, down = bars, BARS
+    if example.mel is not None:
+        lowest, down = top.axes(left, down + 0.07, WIDE, MEL - 0.07), down + MEL
+        lowest.imshow(example.mel, origin="lower", aspect="auto", cmap="magma", extent=(0, segments, 0, 1))
+        lowest.set_yticks([0.5], ["log-mel"])
+        lowest.tick_params(left=False, labelsize=7.5)
+        bars.tick_params(bottom=False, labelbottom=False)
     if example.true is not None:
-        lowest = top.axes(left, BARS + 0.07, WIDE, BAND - 0.07)
+        lowest = top.axes(left, down + 0.07, WIDE, BAND - 0.07)
         lowest.broken_barh([(segment, 1) for segment in example.true], (0, 1), color=GREEN)
         lowest.set(xlim=(0, segments), ylim=(0, 1))
         lowest.set_yticks([0.5], ["true"])
@@ -226,13 +237,14 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
         lowest.spines[:].set_color(GREY)
         bars.tick_params(bottom=False, labelbottom=False)
     step = 5 if segments > 10 else 1
-    lowest.set_xticks(range(0, segments + 1, step), [f"{second} s" for second in range(0, segments + 1, step)])
+    ticks = range(0, segments + 1, step)
+    lowest.set_xticks(ticks, [f"{example.start + second:g} s" for second in ticks])
 
 
-def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float, thin: float) -> None:
+def _draw_frame(axes: Axes, frame: Frame, start: float, fit: str | None, most: float, thin: float) -> None:
     """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat.
 
-    `thin` is the width of outlines, in points.
+    `start` is the second of segment 0; `thin` the width of outlines, in points.
     """
     width, height = frame.size
     image, whole = frame.image, (0, width, height, 0)
@@ -255,7 +267,7 @@ def _draw_frame(axes: Axes, frame: Frame, fit: str | None, most: float, thin: fl
         axes.add_patch(outline)
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_anchor("NW")
-    axes.set_title(f"{frame.segment}–{frame.segment + 1} s", fontsize=7.5, pad=2)
+    axes.set_title(f"{start + frame.segment:g}–{start + frame.segment + 1:g} s", fontsize=7.5, pad=2)
     axes.axis("off")
 
 

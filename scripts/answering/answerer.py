@@ -1,0 +1,158 @@
+"""A trained model that is asked about videos: loaded once, asked many times.
+
+B questions, T segments, K selected segments, M tokens of a frame as extracted, P patches of a frame.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs import schema
+from configs.stored import model_file, read_stored
+from dataset.question import Wording
+from dataset.text_prompt import FilledPrompt, PromptTable
+from nets.network import Perception, build
+from nets.options import FeatureSizes
+from scripts.answering.answers import Answer, look_at
+from scripts.answering.encoders import Encoders, Seen
+from utils.checkpoint import load_weights
+from utils.errors import UserError
+from utils.machine import own_cores
+from utils.numerics import autocast
+from utils.runtime import set_threads, start
+from utils.scoring.grounding import heat_maps
+
+BEST = 5  # answers that are told: the first, and the next four
+LONGEST = 1000  # characters of a question
+
+
+class Answerer:
+    """A model with its prompts and encoders, ready to be asked.
+
+    run: a run folder of train.py, or a folder that scripts.release made.
+    device: "auto", "cpu" or "cuda".
+    cache: a folder that keeps features of videos by their digests and the encoders'; None keeps none.
+    encoders: folders to search for weights of encoders, beside those of the repository and of scripts.download.
+
+    Raises `UserError` where anything of it is missing or is not what the model was trained with.
+    """
+
+    def __init__(
+        self, run: str | Path, device: str = "auto", cache: str | Path | None = None, encoders: Sequence[Path] = ()
+    ):
+        path = model_file(Path(run))
+        stored = read_stored(path)
+        if "prompts" not in stored or not stored["manifests"]:
+            raise UserError(
+                f"{path}: tells no prompts or encoders: it is converted, or of an older release; train anew"
+            )
+        self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
+        self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
+        self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])
+        with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
+            self.device = runtime.device
+        self._asks_by_prompt = self.config.data.query == "prompt"
+        self._encoders = Encoders(stored["manifests"], encoders, self.device)
+        self._model = build(self.config.model, sizes, len(self.answers)).to(self.device)
+        load_weights(self._model, stored["model"], path)
+        self._model.eval()
+
+    @property
+    def seconds(self) -> int:
+        """How many seconds of a video the model sees, T."""
+        return self.config.data.segments
+
+    @property
+    def templates(self) -> dict[str, list[str]]:
+        """The question templates of the prompt sheet, each with the names of its slots in their order."""
+        return self._wording.templates
+
+    def slots(self, name: str) -> list[str]:
+        """The words that a slot, such as "Object", may be filled with: those of training."""
+        return list(self._wording.slots.get(name.lower(), []))
+
+    def ask(
+        self,
+        video: str | Path,
+        questions: Sequence[str],
+        start: float = 0.0,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> list[Answer]:
+        """Answer questions about the T seconds of a video from `start` on; it is read once for all of them.
+
+        `progress` is told what is being done, and how much of that is done (0 to 1). Raises `UserError` for a video
+        that cannot be used, and for a question that fits no prompt or has a word that the model never met.
+        """
+        told = progress or (lambda stage, share: None)
+        if not 0 <= start < math.inf:
+            raise UserError(f"start {start:g}: must be a second of the video, 0 or more")
+        filled = [self._fill(question) for question in questions]
+        told("reading the question", 0.0)
+        selecting = [each.prompt if self._asks_by_prompt else each.question for each in filled]
+        text = self._encoders.encode([each.question for each in filled] + selecting)
+        seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
+        told("answering", 0.0)
+        found = self._perceive(text, seen, len(filled))
+        same = {"video": Path(video).name, "seconds": self.seconds, "own": seen.own, "start": float(start)}
+        same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
+        answers = self._tell(questions, filled, seen, found, **same)
+        told("answering", 1.0)
+        return answers
+
+    def _fill(self, question: str) -> FilledPrompt:
+        if len(question) > LONGEST:
+            raise UserError(f"the question has {len(question)} characters; at most {LONGEST} are read")
+        return self._wording.fill(question)
+
+    @torch.no_grad()
+    def _perceive(self, text: np.ndarray, seen: Seen, questions: int) -> Perception:
+        """What the model makes of `questions` questions about one video; text (2B, Dq): questions, then prompts."""
+        rows = torch.arange(questions, device=self.device)
+        features = {kind: torch.from_numpy(seen.features[kind])[None] for kind in self.config.model.kinds}
+        inputs = features | {"text": torch.from_numpy(text), "video": rows[:1] * 0, "asked": rows * 0}
+        inputs = {name: x.to(self.device) for name, x in inputs.items()}
+        threads = self.config.train.threads and min(self.config.train.threads, own_cores())
+        set_threads(self._model, self.config.train.batch_size * self.seconds, threads)
+        with autocast(self.device, self.config.train.precision):
+            return self._model(**inputs, question=rows, prompt=rows + questions)
+
+    def _tell(
+        self, questions: Sequence[str], filled: Sequence[FilledPrompt], seen: Seen, found: Perception, **same: Any
+    ) -> list[Answer]:
+        """The answers to questions about one video; `same` is told of all."""
+        best = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
+        tensors = {name: x.float().cpu().numpy() for name, x in found._asdict().items() if isinstance(x, torch.Tensor)}
+        weights = tensors.get("segment_weights", [None] * len(filled))
+        selected = tensors.get("selected", np.empty((len(filled), 0))).astype(int)
+        looked = tensors.get("token_segments", selected).astype(int) if seen.jpegs else selected[:, :0]
+        heat: Iterable = np.full(looked.shape, None)
+        if "token_weights" in tensors:
+            ends = tensors["token_source"].astype(int)
+            heat = heat_maps(tensors["token_weights"], ends, looked, [seen.source] * len(filled))
+        answers = []
+        for row, maps in enumerate(heat):
+            classes, probabilities = best.indices[row].tolist(), best.values[row].tolist()
+            (answer, probability), *others = zip([self.answers[i] for i in classes], probabilities, strict=True)
+            looks = [
+                look_at(same["start"] + segment, seen.picture(segment), patches, self._encoders.fit)
+                for segment, patches in zip(looked[row].tolist(), maps, strict=True)
+            ]
+            answers.append(
+                Answer(
+                    question=questions[row],
+                    template=filled[row].template,
+                    prompt=filled[row].prompt if self._asks_by_prompt else "(the question itself)",
+                    answer=answer,
+                    probability=probability,
+                    others=others,
+                    selected=[same["start"] + segment for segment in selected[row].tolist()],
+                    segment_weights=weights[row],
+                    looks=looks,
+                    **same,
+                )
+            )
+        return answers
