@@ -63,6 +63,18 @@ def test_gradients_reach_every_parameter(options):
     assert not silent
 
 
+@pytest.mark.parametrize("segments", [3, 10, 20])
+def test_any_number_of_segments_will_do(segments):
+    shapes = {kind: (segments, *shape[1:]) for kind, shape in SIZES.shapes.items()}
+    model = build(
+        TSPMOptions(**{"hidden": 16, "top_k": 3, "tokens": 4} | LEARNED), FeatureSizes(segments, shapes, 16), 5
+    )
+    given = inputs() | {kind: torch.randn(10, *shape) for kind, shape in shapes.items()}
+    seen = model.train()(**given)
+    assert seen.segment_weights.shape == (10, segments)
+    assert all(term.sum.isfinite() and term.sum > 0 for term in seen.losses.values())
+
+
 def test_the_gradient_of_the_selection_is_that_of_finite_differences():
     torch.manual_seed(0)
     stage = LearnedSelection(6, 6, 4, 3, sounds=True, similar=True, gate=Weighting()).double()
