@@ -1,13 +1,10 @@
-"""Score a trained model, or predictions made elsewhere, by the rows of Table 1.
+"""Score a trained model by the rows of Table 1. Predictions made elsewhere: `python -m scripts.score`.
 
     python test.py --run runs/bandstand                       the best checkpoint of a run, on its test split
     python test.py --checkpoint FILE --data.features DIR      any option of the stored configuration may be overridden
-    python test.py --predictions FILE                         our CSV; needs neither features nor weights
-    python test.py --predictions FILE --annotations test.json the public format: indices, joined with the annotation
-    python test.py --predictions A1 A2 --compare B1 B2        what the runs B gain over the runs A, a file for each seed
 
-Writes predictions.csv, metrics.json, confusion.png and accuracy.png, of a model errors_by_template.csv and where there
-is truth grounding.csv; a folder each where data.test names several files.
+Writes predictions.csv, metrics.json, confusion.png, accuracy.png, errors_by_template.csv and, where there is truth,
+grounding.csv; a folder each where data.test names several files, whose rows are printed together at the end.
 """
 
 import argparse
@@ -24,14 +21,13 @@ from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.loader import Loader
-from dataset.text_prompt import ANY, PromptTable
+from dataset.text_prompt import PromptTable
 from utils.errors import UserError, command
 from utils.progress import tqdm
 from utils.scoring.evaluation import Answers, answer
 from utils.scoring.grounding import Scores, pointing, selection, true_segments, truth_of
-from utils.scoring.intervals import compare
 from utils.scoring.metrics import accuracy_row, judge, most_frequent, random_choice
-from utils.scoring.predictions import read_predictions
+from utils.scoring.paper import format_table
 from utils.scoring.report import report
 
 
@@ -43,24 +39,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", help="run folder of train.py, whose best.pt is tested, or a released model")
     what.add_argument("--checkpoint", help="a checkpoint file")
-    what.add_argument("--predictions", nargs="+", help="a predictions file, ours or in the public format")
-    parser.add_argument("--annotations", help="annotation file, for predictions in the public format")
-    parser.add_argument(
-        "--compare", nargs="+", help="predictions of another model; on either side a file for each seed"
-    )
-    parser.add_argument("--dataset", choices=list(DATASETS), default="music_avqa", help="what --predictions answer")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
     parser.add_argument(
         "--out", help="folder for the results; by default a folder named as the split, beside the input"
     )
-    options, overrides = parser.parse_known_args(arguments)
-    if not options.predictions and (options.annotations or options.compare):
-        parser.error("--annotations and --compare go with --predictions")
-    if options.predictions and len(options.predictions) > 1 and not options.compare:
-        parser.error("several --predictions are the seeds of one model, which go with --compare")
-    if options.predictions and overrides:
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    return options, overrides
+    return parser.parse_known_args(arguments)
 
 
 def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
@@ -71,12 +54,13 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
         dataset = DATASETS[config.data.dataset]
         truths = {name: Measures(run, name) for name in data.splits} if config.data.truth else {}
         loader = Loader(data, run.runtime, config.data.residency, config.data.workers)
+        rows = {}
         for name, asked in data.splits.items():
             batches = loader.by_video(asked, np.arange(len(asked)), config.train.batch_size)
             batches = tqdm(batches, name, -(-len(asked) // config.train.batch_size), leave=False, delay=1)
             answers = answer(run.model, batches, config.train.precision, run.runtime.device, looks=bool(truths))
             print_baselines(asked.questions, config.data)
-            report(
+            rows[name] = report(
                 told(judge(asked.questions, data.vocabulary.words(answers.classes)), answers),
                 path.parent.name,
                 dataset.columns,
@@ -84,7 +68,9 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
                 {} if truths else dataset.published,
                 dataset.published_questions,
                 partial(truths[name].of, answers.looked) if truths else dict,
-            )
+            )["accuracy"]
+        if len(rows) > 1:
+            print(f"\n{format_table(dataset.columns, rows, {})}")
 
 
 def told(predictions: pd.DataFrame, answers: Answers) -> pd.DataFrame:
@@ -110,8 +96,8 @@ class Measures:
         if "selected" in looked:
             frames = data.store.read("frame", data.videos)[asked.video]  # (Q, T, Df)
             measures["segment selection"] = selection(self.true, looked, frames, data.text[asked.prompt])
-        if "token_weights" in looked and not data.store.manifests:
-            print("no pointing game: the public layout does not tell which patches are in a token")
+        if "token_weights" in looked and not data.store.tells_patches:
+            print("no pointing game: features that were made elsewhere do not tell which patches are in a token")
         elif "token_weights" in looked:
             patches = data.store.read_source(data.videos)  # (V, T, 1 + P)
             stored, fit = (patches[video] for video in asked.video), data.store.manifests["token"]["fit"]
@@ -134,40 +120,12 @@ def print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
         print(f"{name}: {accuracy_row(most_frequent(train, questions, by), columns)['All']:.2f} %")
 
 
-def read_scored(path: str, annotations: str | None, dataset: str) -> pd.DataFrame:
-    """Read a predictions file of either format; the public one needs the annotation file."""
-    questions = answers = None
-    if annotations:
-        any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
-        questions = read_annotations(annotations, dataset, any_question).questions.drop(columns="template")
-        answers = DATASETS[dataset].vocabulary({"test": questions})
-    return read_predictions(path, questions, answers)
-
-
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, score, report."""
     options, overrides = parse(sys.argv[1:] if arguments is None else arguments)
-    if not options.predictions:
-        path = Path(options.checkpoint) if options.checkpoint else model_file(Path(options.run))
-        test_run(path, options.split, overrides, Path(options.out or path.parent / options.split))
-        return
-    dataset, path = DATASETS[options.dataset], Path(options.predictions[0])
-    ours, others = (
-        [read_scored(file, options.annotations, options.dataset) for file in files or []]
-        for files in (options.predictions, options.compare)
-    )
-    if others:
-        print(f"a: the mean of {len(ours)} predictions files, b: of {len(others)}; % and, of b - a, percentage points")
-        table = compare(ours, others, dataset.columns)
-        print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.4f}".format}))
-        print(
-            "low to high: 95 % interval; p: two-sided, of that row alone\n"
-            "(what other test videos would change for these very runs; how further seeds differ is not in it)"
-        )
-        return
-    out = Path(options.out or path.parent / f"{path.stem}_scored")
-    report(ours[0], path.stem, dataset.columns, out, dataset.published, dataset.published_questions)
+    path = Path(options.checkpoint) if options.checkpoint else model_file(Path(options.run))
+    test_run(path, options.split, overrides, Path(options.out or path.parent / options.split))
 
 
 if __name__ == "__main__":

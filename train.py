@@ -132,7 +132,7 @@ def set_up(config: schema.Config, data: Data, runtime: Runtime, last: dict[str, 
     else:
         measure_features(model, data)
     graph = options.graph and recordable(runtime, options.compile)
-    optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, fused=True, capturable=graph)
+    optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, options.betas, fused=True, capturable=graph)
     state = State(model, optimizer, StepLR(optimizer, options.lr_step, options.lr_gamma), Position(), described)
     if last:
         state.restore(last, Path(config.out) / "last.pt")

@@ -42,6 +42,8 @@ class TrainConfig:
     """Questions about one video that stay together in a batch and share what depends on it alone; the paper's is 1."""
     lr: float = 1e-4
     """Learning rate of Adam."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Decay rates of Adam's two means."""
     rates: dict[str, float] = field(default_factory=dict)
     """Factors of the learning rate by the network's own parameter groups, such as {deep: 0.03} of TSPM's."""
     lr_step: int = 10
@@ -70,6 +72,8 @@ class TrainConfig:
         for name, value in ({name: getattr(self, name) for name in names} | threads | factors).items():
             if value <= 0:
                 raise UserError(f"train.{name} must be more than 0, is {value}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"train.betas must be two numbers in [0, 1), is {self.betas}")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"train.seed must be in [0, 2**32), is {self.seed}")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.answers import all_choices
+from dataset.free_text import chosen
 from dataset.spec import Dataset
 from utils.errors import UserError
 from utils.scoring.paper import TABLE7
@@ -39,4 +40,10 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-AVQA = Dataset(title="AVQA", read_row=read_row, vocabulary=all_choices, published={"TSPM paper, Table 7": TABLE7})
+AVQA = Dataset(
+    title="AVQA",
+    read_row=read_row,
+    vocabulary=all_choices,
+    published={"TSPM paper, Table 7": TABLE7},
+    read_answer=chosen,
+)

@@ -24,6 +24,8 @@ class DataConfig:
     """Spreadsheet of question templates and their declarative prompts."""
     sheet: str = "MUSIC-AVQA"
     """Sheet of that file."""
+    spelling: Literal["words", "published"] = "words"
+    """How questions are spelt: in words, or as published networks read them: `acoustic_guitar`, no final mark."""
     query: Literal["prompt", "question"] = "prompt"
     """What the temporal selection asks with: the prompt (TPC), or the question itself (w/ QPrompt of Table 3)."""
     truth: str | None = None

@@ -41,6 +41,7 @@ class Data:
     store: FeatureStore
     videos: list[str]
     text: np.ndarray  # (N, Dq) features of the sentences in use
+    words: np.ndarray | None  # (Nq, 77, Dw) of the questions in use, where they are wanted
     prompts: PromptTable
     notes: list[str]  # what was left out, and why
 
@@ -54,7 +55,7 @@ def open_data(
     of a stored run; without it the data set's. Raises `UserError` for anything that would stop a run later.
     """
     notes = []
-    prompts = PromptTable.read(config.prompts, config.sheet)
+    prompts = PromptTable.read(config.prompts, config.sheet, config.spelling)
     tables = {}
     held_out = "val" in splits and config.val is None
     opened = dict.fromkeys([*splits, *(["train"] if held_out else [])])
@@ -112,7 +113,7 @@ def open_data(
             notes.append(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
-    return Data(made, vocabulary, store, videos, text.bank, prompts, notes)
+    return Data(made, vocabulary, store, videos, text.bank, text.words, prompts, notes)
 
 
 def _hold_out(

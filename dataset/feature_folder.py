@@ -10,12 +10,13 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
+from dataset.kinds import fits
 from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
 from utils.progress import tqdm
@@ -187,3 +188,20 @@ class Folder:
         shape, dtype = npy_header(path)
         if (shape, dtype) != (self.shape, self.dtype):
             raise UserError(f"{path}: is {dtype} {shape}, not {self.dtype} {self.shape}")
+
+
+def public_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
+    """Open a folder of the public layout with the shape and dtype of the first file that fits `sizes`."""
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder, which the public layout has")
+    seen = "empty"
+    for file in sorted(path.glob("[!.]*.npy")):
+        try:
+            shape, dtype = npy_header(file)
+        except UserError:
+            continue  # `check` lists it
+        if fits(shape, sizes) and dtype.name in ("float16", "float32"):
+            return Folder(path, shape, dtype)
+        seen = f"{file.name} is {dtype} {shape}"
+    wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+    raise UserError(f"{path}: no file has the configured shape ({wanted}); {seen}")

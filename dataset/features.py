@@ -10,43 +10,37 @@ there. T: segments, M: tokens per frame as stored, Dq: width of a text row.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from dataset.feature_folder import Folder, describe_faults
+from dataset.feature_folder import Folder, all_finite, describe_faults, public_folder
 from dataset.feature_pack import Pack
-from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, Kind, fits
+from dataset.feature_text import PublicText, Sentences, TextBank
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits
 from utils.errors import UserError
-from utils.files import npy_header, read_json
 from utils.manifest import DAMAGED, NAME, read_manifest
-from utils.text_rows import DIGEST, FEATURES, SENTENCES, is_damaged
 
 __all__ = ["FeatureStore", "TextBank", "describe_faults", "open_features"]
 
 MANIFEST_VERSION = 1
 
 
-class TextBank(NamedTuple):
-    """The text rows in use, each once, and where each question's are."""
-
-    bank: np.ndarray  # (N, Dq) float32
-    question: np.ndarray  # (Q,) int64, rows of the bank
-    prompt: np.ndarray  # (Q,) int64, rows of the bank
-
-
 class FeatureStore:
     """Features of one dataset; made by `open_features`.
 
-    `shapes` maps each wanted kind to one video's shape: audio (T, Da), frame (T, Df), token (T, M, Dt); `dtypes` to the
-    dtype that is stored. `manifests` maps each kind, text included, to its manifest; it is empty in the public layout.
+    `shapes` maps each wanted kind to one video's shape: audio (T, Da), frame (T, Df), token (T, M, Dt); and words to
+    one question's, (77, Dw). `dtypes` maps those of videos to the dtype that is stored. `manifests` maps each kind,
+    text included, to its manifest; it is empty in the public layout.
     """
 
-    def __init__(self, folders: Mapping[str, Folder | Pack], text: "_Sentences | _PublicText | None", manifests: dict):
+    def __init__(self, folders: Mapping[str, Folder | Pack], text: Sentences | PublicText | None, manifests: dict):
         self.folders, self.manifests = folders, manifests
         self.shapes = {kind: folder.shape for kind, folder in folders.items()}
         self.dtypes = {kind: folder.dtype for kind, folder in folders.items()}
         self._text = text
+        if text and text.words:
+            self.shapes[WORDS] = text.words.shape
         self._instead: dict[str, dict[str, str]] = {}  # by kind and video: whose features are read
 
     @property
@@ -94,14 +88,19 @@ class FeatureStore:
         for kind in kinds:
             self._instead.setdefault(kind, {}).update(zip(order, order[1:] + order[:1], strict=True))
 
+    @property
+    def tells_patches(self) -> bool:
+        """Whether it is known which patches are in a token: not in the public layout, nor where made elsewhere."""
+        return not self.manifests.get("token", {"adopted": True}).get("adopted")
+
     def read_source(self, videos: Sequence[str]) -> np.ndarray:
         """Return in which stored token each input token of the videos' frames ended, (len(videos), T, 1 + P).
 
         The class token comes first, then the P patches, row by row. Where extraction did not merge, a token is itself.
-        Raises `UserError` where the maps are missing, as they are in the public layout.
+        Raises `UserError` where the maps are missing.
         """
-        if "token" not in self.manifests:
-            raise UserError("the public layout does not tell which patches are in a token")
+        if not self.tells_patches:
+            raise UserError("features that were made elsewhere do not tell which patches are in a token")
         segments, tokens, _ = self.shapes["token"]
         if not any(self.manifests["token"]["merge_schedule"]):
             return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
@@ -119,12 +118,15 @@ class FeatureStore:
     def read_text(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
         """Return the text rows of the given questions: by sentence, or in the public layout by question id.
 
-        Raises `UserError` where a sentence or a question's file is missing or its row is not finite.
+        With the words of the questions, where these are wanted. Raises `UserError` where a sentence or a question's
+        file is missing or its row is not finite.
         """
         assert self._text, "opened without text"
         text = self._text.read(ids, questions, prompts)
         if not np.isfinite(text.bank).all():
             raise UserError(f"{self._text.path}: text rows hold NaN or infinite values; encode the text again")
+        if text.words is not None and not all_finite(text.words):
+            raise UserError(f"{self._text.path}: words hold NaN or infinite values; encode the text again")
         return text
 
 
@@ -136,7 +138,7 @@ def open_features(
     Args:
         root: the folder that holds a folder per kind.
         layout: "files", "packed" or "public".
-        kinds: those wanted, of "audio", "frame" and "token".
+        kinds: those wanted, of "audio", "frame", "token" and "words".
         segments: T of every video.
         tokens: M of every frame as stored; selects the folder of the tokens. None where no tokens are wanted.
         text: whether text is wanted; checking and packing do without.
@@ -144,12 +146,15 @@ def open_features(
     Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
     contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
     """
-    root, kinds = Path(root), [kind for kind in KINDS if kind in set(kinds)]
+    root, wanted_kinds = Path(root), set(kinds)
+    kinds, words = [kind for kind in KINDS if kind in wanted_kinds], WORDS in wanted_kinds
     given: dict[str, int | None] = {"segments": segments, "tokens": tokens}
     if layout == "public":
         paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
-        folders = {kind: _public_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
-        return FeatureStore(folders, _PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
+        if words:
+            raise UserError(f"{root}: the public layout has no words of the questions, which the network reads")
+        folders = {kind: public_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
+        return FeatureStore(folders, PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
     wanted = {kind: KINDS[kind] for kind in kinds} | ({"text": TEXT} if text else {})
     paths = {name: _existing(root, kind, given) for name, kind in wanted.items()}
     manifests = {name: read_manifest(path) for name, path in paths.items()}
@@ -165,7 +170,7 @@ def open_features(
         )
         for kind in kinds
     }
-    sentences = _Sentences(paths["text"], manifests["text"]) if text else None
+    sentences = Sentences(paths["text"], manifests["text"], words) if text else None
     if layout == "packed":
         packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
         return FeatureStore(packs, sentences, manifests)
@@ -207,10 +212,10 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
 
 
 def _check_alike(wanted: dict[str, Kind], paths: dict[str, Path], manifests: dict[str, dict[str, Any]]) -> None:
-    """Kinds that meet must have been made alike: one CLIP, one picture, one second to a segment."""
+    """Kinds that meet must be made alike: one CLIP, one picture, one second; those made elsewhere share the second."""
     first: dict[str, tuple[str, Any]] = {}
     for name, kind in wanted.items():
-        for field in kind.same:
+        for field in kind.same if not manifests[name].get("adopted") else ["hop_seconds"]:
             found = manifests[name].get(field, IMPLIED.get(field))
             other, known = first.setdefault(field, (name, found))
             if found is not None and known is not None and found != known:
@@ -218,77 +223,3 @@ def _check_alike(wanted: dict[str, Kind], paths: dict[str, Path], manifests: dic
                     f"{paths[name] / NAME}: field {field!r} is {found!r} ({manifests[name].get('encoder')}), but that "
                     f"of {paths[other] / NAME} is {known!r} ({manifests[other].get('encoder')}); extract both alike"
                 )
-
-
-def _public_folder(path: Path, sizes: tuple[int | None, ...]) -> Folder:
-    """Open a folder of the public layout with the shape and dtype of the first file that fits `sizes`."""
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder, which the public layout has")
-    seen = "empty"
-    for file in sorted(path.glob("[!.]*.npy")):
-        try:
-            shape, dtype = npy_header(file)
-        except UserError:
-            continue  # `check` lists it
-        if fits(shape, sizes) and dtype.name in ("float16", "float32"):
-            return Folder(path, shape, dtype)
-        seen = f"{file.name} is {dtype} {shape}"
-    wanted = ", ".join("any" if size is None else str(size) for size in sizes)
-    raise UserError(f"{path}: no file has the configured shape ({wanted}); {seen}")
-
-
-class _Sentences:
-    """Rows by sentence: row n of `features.npy` is the n-th sentence of `sentences.json`; surplus rows are ignored."""
-
-    def __init__(self, path: Path, manifest: dict[str, Any]):
-        self.path, self.features, (self.width,) = path / SENTENCES, path / FEATURES, manifest["shape"]
-        again = f"encode again with: {TEXT.maker}"
-        try:
-            sentences = read_json(self.path)
-            shape, dtype = npy_header(self.features)
-        except UserError as error:
-            raise UserError(f"{error}; {again}") from error
-        if not isinstance(sentences, list):
-            raise UserError(f"{self.path}: must be a list of sentences, in the order of the rows of features.npy")
-        if shape[1:] != (self.width,) or dtype != np.dtype(manifest["dtype"]) or shape[0] < len(sentences):
-            raise UserError(
-                f"{self.features}: is {dtype} {shape}, but sentences.json and the manifest want {manifest['dtype']} "
-                f"({len(sentences)} or more, {self.width}); {again}"
-            )
-        if is_damaged(path, sentences):
-            raise UserError(f"{path}: {SENTENCES} and {FEATURES} are not as {DIGEST} noted them; {again}")
-        self.rows = {sentence: row for row, sentence in enumerate(sentences)}
-
-    def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
-        wanted = list(dict.fromkeys([*questions, *prompts]))
-        missing = [sentence for sentence in wanted if sentence not in self.rows]
-        if missing:
-            raise UserError(
-                f"{self.path}: {len(missing)} of {len(wanted)} sentences are not encoded, e.g. {missing[0]!r}; "
-                f"encode them with: {TEXT.maker} (only what is new is encoded)"
-            )
-        features = np.load(self.features, mmap_mode="r", allow_pickle=False)
-        bank = features[[self.rows[sentence] for sentence in wanted]].astype(np.float32)
-        place = {sentence: row for row, sentence in enumerate(wanted)}
-        index = [np.array([place[sentence] for sentence in some], np.int64) for some in (questions, prompts)]
-        return TextBank(bank, *index)
-
-
-class _PublicText:
-    """Rows by question id: a (1, Dq) file for the question, one for its prompt. Equal rows are kept once."""
-
-    def __init__(self, question: Path, prompt: Path):
-        self.path = question.parent
-        questions = _public_folder(question, (1, None))
-        self.folders, self.width = [questions, _public_folder(prompt, questions.shape)], questions.shape[1]
-
-    def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
-        names, index = [str(number) for number in ids], []
-        rows: dict[bytes, int] = {}
-        for folder in self.folders:
-            if faults := folder.check(names):
-                raise UserError(f"{folder.path}: {len(faults)} questions are faulty\n{describe_faults(faults)}")
-            found = folder.read(names).astype(np.float32)
-            index.append(np.array([rows.setdefault(row.tobytes(), len(rows)) for row in found], np.int64))
-        bank = np.frombuffer(bytearray().join(rows), np.float32).reshape(-1, self.width)  # PyTorch wants it writable
-        return TextBank(bank, *index)

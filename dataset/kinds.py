@@ -52,7 +52,10 @@ TEXT = Kind(
     status_in="text",
     same=("weights_sha256",),
 )
-"""The one kind that is no video's: a row per sentence."""
+"""The kind that is no video's: a row per sentence."""
+WORDS = "words"
+"""What a network names that also reads the words of its questions: (77, Dw) of each, beside the text."""
+WORDS_MAKER = f"{TEXT.maker} --words"
 PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dataset.data import Data, Split
 from dataset.features import FeatureStore
-from dataset.kinds import KINDS
+from dataset.kinds import KINDS, WORDS
 from utils.ahead import ahead
 from utils.errors import UserError
 from utils.machine import available_memory
@@ -96,14 +96,16 @@ class Loader:
         self.residency = _settle(residency, len(data.videos) * data.store.video_bytes, runtime)
         # One stream for all epochs: memory that was used on a stream is kept for that stream.
         self.crossing = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self.text = torch.from_numpy(data.text).to(self.device)
-        kinds = data.store.shapes if self.residency == "device" else ()
+        sentences = {"text": data.text} | ({} if data.words is None else {WORDS: data.words})
+        self.sentences = {kind: torch.from_numpy(rows).to(self.device) for kind, rows in sentences.items()}
+        self.kinds = [kind for kind in data.store.shapes if kind != WORDS]  # those of videos
+        kinds = self.kinds if self.residency == "device" else ()
         self.features = {kind: _load(data.store, kind, data.videos, self.device, workers) for kind in kinds}
 
     @property
     def resident(self) -> list[Tensor]:
-        """What is in every batch, the same tensors: the text, and features that stay on the device."""
-        return [self.text, *self.features.values()]
+        """What is in every batch, the same tensors: the text and words, and features that stay on the device."""
+        return [*self.sentences.values(), *self.features.values()]
 
     def share(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Those of the rows that this process answers: one of W equal parts.
@@ -127,7 +129,7 @@ class Loader:
 
         if self.residency == "device":
             return (self._batch(split, rows, *indices(videos, of), self.features) for rows, videos, of in wanted)
-        kinds = [kind for kind in self.data.store.shapes if not (elsewhere and KINDS[kind].by_segment)]
+        kinds = [kind for kind in self.kinds if not (elsewhere and KINDS[kind].by_segment)]
         gathered = ahead(partial(self._gather, kinds), wanted, self.workers, partial(self._prefetch, kinds))
         made = (
             (split, rows, *indices(np.arange(len(videos)), of), features) for rows, videos, of, features in gathered
@@ -151,7 +153,7 @@ class Loader:
         rows, videos, of = wanted
         names = [self.data.videos[i] for i in videos]
         gathered: dict[str, Tensor | Elsewhere] = {}
-        for kind in self.data.store.shapes:
+        for kind in self.kinds:
             if kind in kinds:
                 gathered[kind] = held = _empty(self.data.store, kind, len(rows), pinned=self.device.type == "cuda")
                 self.data.store.read(kind, names, held[: len(names)].numpy())
@@ -173,7 +175,7 @@ class Loader:
             numbers = np.concatenate([numbers, split.choices[rows].T])
         indices, answer, choices = self._here(torch.from_numpy(numbers)).split([3, 1, len(numbers) - 4])  # one transfer
         inputs = {kind: self._here(held) if isinstance(held, Tensor) else held for kind, held in features.items()}
-        inputs |= {"text": self.text, "video": self._here(torch.from_numpy(video))}
+        inputs |= {**self.sentences, "video": self._here(torch.from_numpy(video))}
         inputs |= zip(("asked", "question", "prompt"), indices, strict=True)
         return Batch(inputs, answer[0], choices.T if len(choices) else None, rows)
 

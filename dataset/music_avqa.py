@@ -1,21 +1,10 @@
-"""Rows of MUSIC-AVQA's annotation files (Li et al., CVPR 2022), as they are and as others publish them.
-
-Version 2 (Liu et al., WACV 2024) has rows without `question_id`, `templ_values` that are a list instead of JSON in a
-string, and questions about videos that were made of others. These are videos of their own here, with files under
-their own names, made before extraction:
-
-    <id>_flip     mirrored, so that left is right:        ffmpeg -i <id>.mp4 -vf hflip -c:a copy <id>_flip.mp4
-    <id>+<other>  with the sound of another video (field `unmatch_audio`):
-                  ffmpeg -i <id>.mp4 -i <other>.mp4 -map 0:v -map 1:a -c copy -shortest <id>+<other>.mp4
-
-MUSIC-AVQA-R (Ma et al., NeurIPS 2024) rephrases the test questions, words filled in and `templ_values` gone: with
-`data.sheet MUSIC-AVQA-R` those that are no template take the prompt of that sheet's row `*`.
-"""
+"""Rows of MUSIC-AVQA's annotation files (Li et al., CVPR 2022), those of version 2 too (`dataset/music_avqa_v2.py`)."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from dataset.music_answers import music_answer
 from dataset.spec import Dataset
 from utils.errors import UserError
 from utils.scoring.paper import LATER, TABLE1, TABLE1_COLUMNS
@@ -65,4 +54,5 @@ MUSIC_AVQA = Dataset(
     published={"TSPM paper, Table 1": TABLE1, "Later (* second-hand)": LATER},
     published_questions=9129,  # of the test split, by question
     recording=recording,
+    read_answer=music_answer,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from dataset.free_text import plain
 from utils.scoring.metrics import Columns
 
 
@@ -22,6 +23,7 @@ class Dataset:
     published: rows to print beside ours: heading -> name -> row
     published_questions: how many questions the published rows are for, where that is known
     recording: the recording that a video is made of; videos of one must not be in two parts of a split
+    read_answer: the answer that free text gives to a question (a row of the questions table), or None
     """
 
     title: str
@@ -31,3 +33,4 @@ class Dataset:
     published: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     published_questions: int | None = None
     recording: Callable[[str], str] = str
+    read_answer: Callable[[str, Mapping[str, Any]], str | None] = plain

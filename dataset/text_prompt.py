@@ -51,16 +51,19 @@ class PromptTable:
     `*` serves every question; a sheet without one refuses a question it does not hold.
 
     templates: maps each template, as written in the sheet, to its prompt, slots open.
+    spelling: of questions: "words", or "published", as published networks read them: values of slots as the annotations
+    have them, such as `acoustic_guitar`, and no final mark.
     """
 
-    def __init__(self, templates: Mapping[str, str], source: str):
+    def __init__(self, templates: Mapping[str, str], source: str, spelling: str = "words"):
         """`source` names the file and sheet in errors. The templates are taken as valid; `read` checks."""
         self.templates = dict(templates)
         self.source = source
+        self.spelling = spelling
         self._by_key = {key_of(template): template for template in templates}
 
     @classmethod
-    def read(cls, path: str | Path, sheet: str) -> "PromptTable":
+    def read(cls, path: str | Path, sheet: str, spelling: str = "words") -> "PromptTable":
         """Read and check a sheet. Raises `UserError` naming file, sheet, row and column of every fault."""
         source = f"{path}, sheet {sheet!r}"
         rows = _read_rows(path, sheet)
@@ -90,7 +93,7 @@ class PromptTable:
             raise UserError("\n  ".join([f"{source}:", *faults[:10], *more]))
         if not templates:
             raise UserError(f"{source}: holds no template")
-        return cls(templates, source)
+        return cls(templates, source, spelling)
 
     @property
     def digest(self) -> str:
@@ -114,7 +117,11 @@ class PromptTable:
         if len(words) != len(slots) or not all(re.fullmatch("[^<>]+", word) for word in words):
             raise UserError(f"question {template!r} needs a word for each of its {len(slots)} slots, not {values!r}")
         word_of = dict(zip(slots, words, strict=True))
-        return FilledPrompt(_fill(question, word_of), _fill(self.templates[row], word_of), row)
+        if self.spelling == "published":
+            spelt = _fill(question[:-1], dict(zip(slots, map(_clean, values), strict=True)))
+        else:
+            spelt = _fill(question, word_of)
+        return FilledPrompt(spelt, _fill(self.templates[row], word_of), row)
 
     def _row(self, template: str) -> str | None:
         return self._by_key.get(key_of(template)) or self._by_key.get(ANY)

@@ -7,6 +7,7 @@ speaks for as many patches as its size, so log size is added to the attention's 
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,18 +170,35 @@ def count_tokens(sentence: str) -> int:
     return len(clip.clip._tokenizer.encode(sentence)) + 2
 
 
-@torch.inference_mode()
 def encode_sentences(model, sentences: list[str], truncate: bool = False, batch: int = 64) -> np.ndarray:
     """CLIP's text features (N, D) float32 of N sentences, not normalised.
 
     Every batch has the same size, the last filled up, so that a sentence's features do not depend on the others.
     A sentence of more tokens than the model reads is cut to them by `truncate`, else a `RuntimeError` of clip.
     """
+    return _in_batches(model.encode_text, model, sentences, truncate, batch).float().numpy()
+
+
+def encode_words(model, sentences: list[str], truncate: bool = False, batch: int = 64) -> np.ndarray:
+    """The states (N, 77, Dw) float16 in which CLIP's text transformer leaves all 77 places of N sentences.
+
+    After `ln_final`, not projected; what comes after a sentence's end is there too. Batches as in `encode_sentences`.
+    """
+
+    def states(ids: Tensor) -> Tensor:
+        x = model.token_embedding(ids).to(model.dtype) + model.positional_embedding.to(model.dtype)
+        return model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1)).half()
+
+    return _in_batches(states, model, sentences, truncate, batch).numpy()
+
+
+@torch.inference_mode()
+def _in_batches(encode: Callable[[Tensor], Tensor], model, sentences: list[str], truncate: bool, batch: int) -> Tensor:
     device = model.visual.conv1.weight.device
     rows = []
     for begin in range(0, len(sentences), batch):
         chosen = sentences[begin : begin + batch]
         ids = clip.tokenize(chosen, model.context_length, truncate)
         ids = torch.cat([ids, ids[-1:].expand(batch - len(ids), -1)])
-        rows.append(model.encode_text(ids.to(device))[: len(chosen)].float().cpu())
-    return torch.cat(rows).numpy()
+        rows.append(encode(ids.to(device))[: len(chosen)].cpu())
+    return torch.cat(rows)

@@ -8,6 +8,9 @@ NETWORKS: Register[type[ModelOptions]] = Register(
     {
         "tspm": "nets.tspm.options.TSPMOptions",
         "means": "nets.means.MeansOptions",
+        "qa_tiger": "nets.qa_tiger.QATigerOptions",
+        "pstp_net": "nets.pstp_net.PSTPNetOptions",
+        "st_avqa": "nets.st_avqa.STAVQAOptions",
     },
 )
 """By the name that `model.network` takes: the options of each network, which build it."""

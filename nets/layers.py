@@ -2,10 +2,11 @@
 
 N sequences, Q queries and L keys in each, D hidden width, H heads of d = D / H.
 
-Keys and values are never projected: `(Wq q) . (Wk k) = (Wk' Wq q) . k`, and a weighted sum of `Wv k` is `Wv` times the
-weighted sum of `k`. So the projections move to the side of the queries, where there are fewer rows or where two
-matrices multiply into one. The functions and the parameters (names, shapes, initial values) are those of
-`nn.MultiheadAttention`; the key bias adds the same to every score of a query, which softmax cancels, so it is unused.
+Keys and values are not projected, but for `ManyHeadAttention`: `(Wq q) . (Wk k) = (Wk' Wq q) . k`, and a weighted sum
+of `Wv k` is `Wv` times the weighted sum of `k`. So the projections move to the side of the queries, where there are
+fewer rows or where two matrices multiply into one. The functions and the parameters (names, shapes, initial values)
+are those of `nn.MultiheadAttention`; the key bias adds the same to every score of a query, which softmax cancels, so
+it is unused.
 """
 
 from collections.abc import Iterable
@@ -137,6 +138,23 @@ class QueryAttention(_Projections):
         values = torch.einsum("nqhc,hdc->nqhd", context, wv.unflatten(0, (self.heads, -1)))
         values = values + kept.sum(dim=-1, keepdim=True) * bv.unflatten(0, (self.heads, -1))
         return self.out_proj(values.flatten(2)), by_head.mean(dim=2)
+
+
+class ManyHeadAttention(_Projections):
+    """Multi-head attention of many queries over many keys, everything projected."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__(dim, dropout)
+        self.heads = heads
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Query (N, Q, D) attends to keys (N, L, D) -> (N, Q, D)."""
+        dim = query.shape[-1]
+        q = F.linear(query, self.in_proj_weight[:dim], self.in_proj_bias[:dim])
+        k, v = F.linear(keys, self.in_proj_weight[dim:], self.in_proj_bias[dim:]).chunk(2, dim=-1)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (N, H, Q or L, d)
+        weights = self.dropout((q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1))  # (N, H, Q, L)
+        return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
 
 def attention_weights(query: Tensor, key_weight: Tensor, keys: Tensor, heads: int) -> Tensor:

@@ -1,7 +1,8 @@
 """What every network is: a module that answers questions and tells what it looked at; and the one builder.
 
 B questions of a batch, V videos that they are about, S' stored videos, T segments, K selected segments, M tokens of a
-frame as stored, S merged tokens, C answers, N sentences in the text bank.
+frame as stored, S merged tokens, C answers, N sentences in the text bank, Nq of them questions; Dq width of a sentence,
+Dw of a word.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,8 @@ class Network(nn.Module):
     text (N, Dq) holds the features of all sentences, `question` and `prompt` (B,) rows of it. Each kind of features
     that its options name, such as audio (S', T, Da), holds the videos that are at hand; `video` (V,) are the rows of
     those that are asked about, and `asked` (B,) says about which of these each question is. In training every question
-    has a row of its own; in evaluation a video has one, so that what depends on it alone is computed once.
+    has a row of its own; in evaluation a video has one, so that what depends on it alone is computed once. Of the kind
+    "words" it gets `words` (Nq, 77, Dw), float16: the words of a question are at its row, `words[question]`.
     """
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:

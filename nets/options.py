@@ -13,7 +13,8 @@ class FeatureSizes(NamedTuple):
 
     segments: int
     shapes: dict[str, tuple[int, ...]]
-    """One video's shape of each kind that is read: audio (T, Da), frame (T, Df), token (T, M, Dt)."""
+    """One video's shape of each kind that is read: audio (T, Da), frame (T, Df), token (T, M, Dt); of words one
+    question's, (77, Dw)."""
     text: int
     """Width of a text row."""
 
@@ -32,7 +33,7 @@ class ModelOptions(ABC):
     @property
     @abstractmethod
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of features that the network reads, of `dataset.kinds.KINDS`."""
+        """The kinds of features that the network reads, of `dataset.kinds.KINDS`, and "words" where it reads these."""
 
     @abstractmethod
     def build(self, sizes: FeatureSizes, answers: int) -> "Network":

@@ -1,11 +1,18 @@
-"""Convert a checkpoint of the published TSPM implementation: python -m scripts.convert_public PUBLIC.pt --out runs/x
+"""Convert a checkpoint of a published implementation, of TSPM unless told otherwise.
 
-The result is a run folder whose best.pt test.py reads like any other. The model is wired as the published one is: the
-tokens of segments 0..K-1 (configs/models/tspm_published.yaml). Every key is used or named as unused.
+    python -m scripts.convert_public PUBLIC.pt --out runs/x
+    python -m scripts.convert_public --network qa_tiger PUBLIC.pt --out runs/x
+
+The result is a run folder whose best.pt test.py reads like any other. The model is wired as the published one is
+(configs/models/*_published.yaml). Every key is used or named as unused; QA-TIGER's hold CLIP's text encoder too
+(`quest_encoder.*`), whose features are extracted here beforehand.
 """
 
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import yaml
@@ -50,26 +57,77 @@ ATTENTIONS = {  # nn.MultiheadAttention, whose parameters ours are
     "SpatioPerception.attn_qst_query": "spatial.audio_query.attention",
     "QstTempGrd_Module.attn_qst_query": "grounding.question_query.attention",
 }
-WIRING = "configs/models/tspm_published.yaml"
-PROJECTIONS = ("audio", "frame", "spatial.token", "question")
+WORDS = 77  # that CLIP reads of a sentence
 SELECTION = "TemporalPerception.attn_qst_query"  # only its averaged weights are used: no values, no output
 
+TIGER_LAYERS = {
+    "audio_proj.proj": "audio",
+    "video_proj.proj": "frame",
+    "patch_proj.proj": "token",
+    "words_proj.proj": "words",
+    "quest_proj.proj": "question",
+    "crs_attn.linear1": "context.ffn.0",
+    "crs_attn.linear2": "context.ffn.3",
+    "crs_attn.norm1": "context.norm1",
+    "crs_attn.norm2": "context.norm2",
+    "patch_selecter.mlp.0": "patches.mlp.0",
+    "patch_selecter.mlp.2": "patches.mlp.2",
+    "patch_selecter.anorm": "patches.norms.0",
+    "patch_selecter.vnorm": "patches.norms.1",
+    "at_aggregator.router.0": "heard.router",
+    "at_aggregator.gauss_pred.0": "heard.gaussian",
+    "at_aggregator.norm": "heard.norms.0",
+    "vt_aggregator.router.0": "seen.router",
+    "vt_aggregator.gauss_pred.0": "seen.gaussian",
+    "vt_aggregator.anorm": "seen.norms.0",
+    "vt_aggregator.vnorm": "seen.norms.1",
+    "quest_grounding.mlp.0": "grounding.mlp.0",
+    "quest_grounding.mlp.2": "grounding.mlp.2",
+    "quest_grounding.norm": "grounding.norm",
+    "head": "head",
+}
+TIGER_ATTENTIONS = {
+    "crs_attn.slf_attn": "context.own",
+    "crs_attn.crs_attn": "context.other",
+    "crs_attn.qst_attn": "context.words",
+    "patch_selecter.slf_attn": "patches.tokens",
+    "patch_selecter.crs_attn": "patches.query",
+    "at_aggregator.qst_attn": "heard.query",
+    "vt_aggregator.qst_attn": "seen.query",
+    "quest_grounding.attn": "grounding.query",
+}
+TIGER_EXPERTS = {"at_aggregator.experts": "heard", "vt_aggregator.experts": "seen"}
+Converted = tuple[dict[str, Tensor], list[str]]  # our weights, and the keys that never reach the output
 
-def convert(public: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Our names for the weights of a public state_dict, and the keys that never reach its output.
+
+class Public(dict[str, Tensor]):
+    """What is left to be converted of a public state_dict."""
+
+    def __init__(self, public: dict[str, Tensor], network: str):
+        super().__init__((key.removeprefix("module."), value) for key, value in public.items())
+        self.network = network
+
+    def take(self, key: str) -> Tensor:
+        """Remove a weight and return it. Raises `UserError` where it is missing."""
+        if key not in self:
+            raise UserError(f"the checkpoint has no key {key!r}; is it one of the published {self.network}?")
+        return self.pop(key)
+
+    def renamed(self, layers: dict[str, str], attentions: dict[str, str]) -> dict[str, Tensor]:
+        """Take layers and attentions, by our names."""
+        parts = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+        names = {f"{to}.{part}": f"{key}.{part}" for key, to in layers.items() for part in ("weight", "bias")}
+        names |= {f"{to}.{part}": f"{key}.{part}" for key, to in attentions.items() for part in parts}
+        return {ours: self.take(key) for ours, key in names.items()}
+
+
+def convert(public: dict[str, Tensor]) -> Converted:
+    """Our names for the weights of a public state_dict of TSPM, and the keys that never reach its output.
 
     Raises `UserError` for a key that is missing.
     """
-    left = {key.removeprefix("module."): value for key, value in public.items()}
-
-    def take(key: str) -> Tensor:
-        if key not in left:
-            raise UserError(f"the checkpoint has no key {key!r}; is it one of the published TSPM implementation?")
-        return left.pop(key)
-
-    ours = {f"{to}.{part}": take(f"{key}.{part}") for key, to in LAYERS.items() for part in ("weight", "bias")}
-    attention_parts = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-    ours |= {f"{to}.{part}": take(f"{key}.{part}") for key, to in ATTENTIONS.items() for part in attention_parts}
+    left = Public(public, "TSPM")
+    take, ours = left.take, left.renamed(LAYERS, ATTENTIONS)
     weight, bias = take(f"{SELECTION}.in_proj_weight"), take(f"{SELECTION}.in_proj_bias")
     query, key, value = weight.chunk(3)
     left |= {f"{SELECTION}.in_proj_weight (values)": value, f"{SELECTION}.in_proj_bias (keys, values)": bias}
@@ -77,23 +135,60 @@ def convert(public: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     return {key: value.clone() for key, value in ours.items()}, sorted(left)
 
 
+def convert_qa_tiger(public: dict[str, Tensor]) -> Converted:
+    """As `convert`, of QA-TIGER. The two layers of its experts become two of all of them."""
+    left = Public({key: value for key, value in public.items() if "quest_encoder." not in key}, "QA-TIGER")
+    ours = left.renamed(TIGER_LAYERS, TIGER_ATTENTIONS)
+    for key, to in TIGER_EXPERTS.items():
+        experts = range(len(ours[f"{to}.router.bias"]))
+        inner, outer = ([f"{key}.{expert}.{layer}" for expert in experts] for layer in (0, 2))
+        ours[f"{to}.inner.weight"] = torch.cat([left.take(f"{name}.weight") for name in inner])
+        ours[f"{to}.inner.bias"] = torch.cat([left.take(f"{name}.bias") for name in inner])
+        ours[f"{to}.outer"] = torch.stack([left.take(f"{name}.weight").T for name in outer])
+        ours[f"{to}.bias"] = torch.stack([left.take(f"{name}.bias") for name in outer])
+    return {key: value.clone() for key, value in ours.items()}, sorted(left)
+
+
+class Published(NamedTuple):
+    """How a published network's weights become ours."""
+
+    convert: Callable[[dict[str, Tensor]], Converted]
+    projections: dict[str, str]  # by what is projected, our layer that does it: widths are read there
+
+
+PUBLISHED = {
+    "tspm": Published(convert, {"audio": "audio", "frame": "frame", "token": "spatial.token", "text": "question"}),
+    "qa_tiger": Published(
+        convert_qa_tiger,
+        {"audio": "audio", "frame": "frame", "token": "token", "words": "words", "text": "question"},
+    ),
+}
+
+
 @command
 def main() -> None:
     """Read the command line, convert, save, and say what was not used."""
     parser = Parser(description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="state_dict of the published implementation")
-    config, options = schema.parse(parser, ["--config", WIRING, *sys.argv[1:]])
+    for each in (first := argparse.ArgumentParser(add_help=False, allow_abbrev=False), parser):
+        each.add_argument("--network", default="tspm", help=f"which network it is of: {', '.join(PUBLISHED)}")
+    network = first.parse_known_args()[0].network  # which says what other options there are
+    if network not in PUBLISHED:
+        raise UserError(f"--network must be one of {', '.join(PUBLISHED)}, is {network!r}")
+    wiring = f"configs/models/{network}_published.yaml"
+    config, options = schema.parse(parser, ["--config", wiring, *sys.argv[1:]])
     if not options.checkpoint:  # the parser also reads files of options, where none is
         raise UserError("name the checkpoint that is to be converted")
     out = Path(config.out)
     if (out / "best.pt").exists():
         raise UserError(f"{out}: already holds a run; choose another folder with --out")
-    ours, unused = convert(load_checkpoint(options.checkpoint))
+    published = PUBLISHED[network]
+    ours, unused = published.convert(load_checkpoint(options.checkpoint))
     config.model.hidden = len(ours["audio.weight"])
-    segments, width = config.data.segments, {name: ours[f"{name}.weight"].shape[1] for name in PROJECTIONS}
-    shapes = {"audio": (segments, width["audio"]), "frame": (segments, width["frame"])}
-    shapes["token"] = (segments, config.data.tokens, width["spatial.token"])
-    sizes = FeatureSizes(segments, shapes, width["question"])
+    segments = config.data.segments
+    rows = {"audio": (segments,), "frame": (segments,), "token": (segments, config.data.tokens), "words": (WORDS,)}
+    width = {kind: ours[f"{name}.weight"].shape[1] for kind, name in published.projections.items()}
+    sizes = FeatureSizes(segments, {kind: (*rows[kind], width[kind]) for kind in config.model.kinds}, width["text"])
     load_weights(build(config.model, sizes, len(ANSWERS)), ours, options.checkpoint)
     stored = {
         "version": VERSION,

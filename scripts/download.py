@@ -11,6 +11,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -34,12 +35,11 @@ class File(NamedTuple):
     url: str
     path: str
     sha256: str = ""  # the digest, or the start of it, where it is known
-    questions: int = 0  # in an annotation file, where the release that papers report on is known
 
 
-def _github(repository: str, commit: str, files: dict[str, str], questions: dict[str, int]) -> list[File]:
-    base = f"https://raw.githubusercontent.com/{repository}/{commit}"
-    return [File(f"{base}/{name}", path, questions=questions.get(name, 0)) for name, path in files.items()]
+def _github(files: str, folder: str, splits: Sequence[str] = ("train", "val", "test")) -> list[File]:
+    """Annotations, a file for each split, and the folder where they go."""
+    return [File(f"https://raw.githubusercontent.com/{files.format(s)}", f"{folder}/{s}.json") for s in splits]
 
 
 def _clip(name: str) -> list[File]:
@@ -47,27 +47,20 @@ def _clip(name: str) -> list[File]:
     return [File(url, str(Path("~/.cache/clip").expanduser() / Path(url).name), Path(url).parent.name)]
 
 
-SPLITS = ("train", "val", "test")
-QUESTIONS, BY_VIDEO = "data/json_update/avqa-{}.json", "dataset/split_video_id/music_avqa_{}.json"
+V2 = "music_avqa_v2/annotations"
 CATALOGUE = {
-    "music_avqa": _github(
-        "GeWu-Lab/MUSIC-AVQA",
-        "main",
-        {QUESTIONS.format(split): f"music_avqa/annotations/{split}.json" for split in SPLITS},
-        {QUESTIONS.format(split): count for split, count in zip(SPLITS, (31_927, 4_568, 9_129), strict=True)},
-    ),
+    "music_avqa": _github("GeWu-Lab/MUSIC-AVQA/main/data/json_update/avqa-{}.json", "music_avqa/annotations"),
     "music_avqa_video_split": _github(
-        "GeWu-Lab/TSPM",
-        "259d4f51ed86963828179726cc9b818cb3debb2a",
-        {BY_VIDEO.format(split): f"music_avqa/annotations_video_split/{split}.json" for split in SPLITS},
-        {BY_VIDEO.format("val"): 4_571, BY_VIDEO.format("test"): 9_125},
+        "GeWu-Lab/TSPM/259d4f51ed86963828179726cc9b818cb3debb2a/dataset/split_video_id/music_avqa_{}.json",
+        "music_avqa/annotations_video_split",
     ),
-    "music_avqa_v2_test": _github(
-        "DragonLiu1995/MUSIC-AVQA-v2.0",
-        "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8",
-        {"data/balance_full_set/test_balance.json": "music_avqa_v2/annotations/test.json"},
-        {},
-    ),
+    "music_avqa_v2_test": [
+        File(f"https://raw.githubusercontent.com/DragonLiu1995/MUSIC-AVQA-v2.0/{file}", f"{V2}/{Path(file).name}")
+        for file in (
+            "8218e35c451f6c7ce1cae76ac480f0887dbdf4d8/data/balance_full_set/test_balance.json",
+            "41c8235d573b2f840750f27577ea57e748ea0e94/data/bias_set/test_bias.json",
+        )
+    ],
     "vggish": [File(VGGISH, f"{torch.hub.get_dir()}/checkpoints/{Path(VGGISH).name}", Path(VGGISH).stem.split("-")[1])],
     "clip_l14": _clip("ViT-L/14@336px"),
     "clip_b32": _clip("ViT-B/32"),
@@ -86,7 +79,7 @@ def download(file: File, root: Path) -> Path:
     """
     path, record = root / file.path, root / "digests.json"
     digests = read_json(record) if record.exists() else {}
-    held = path if path.exists() else _fetch(file.url, path)
+    held = path if path.exists() else _fetch(file, path)
     digest, known = sha256(held), digests.get(file.url, file.sha256)
     if not digest.startswith(known):
         remedy = f"delete it, or its line in {record} if a new release is meant" if held == path else "it was deleted"
@@ -100,55 +93,45 @@ def download(file: File, root: Path) -> Path:
     return path
 
 
-def _fetch(url: str, path: Path) -> Path:
-    """Load `url` into a file beside `path`, going on where an earlier try ended. Returns that file, whole."""
+def _fetch(file: File, path: Path) -> Path:
+    """Load a file beside `path`. Returns it, whole.
+
+    It goes on where an earlier try ended if its digest will tell that both parts are of one file.
+    """
+    part, reason = path.with_name(f"{path.name}.part"), ""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    part, tag = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part-etag")
-    failures = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
+    for attempt in range(TRIES):
+        time.sleep(2**attempt - 1)
         try:
-            if _continue(url, part, tag):
-                tag.unlink(missing_ok=True)
+            if _continue(file, part):
                 return part
             reason = "the connection ended early"
         except urllib.error.HTTPError as error:
-            if error.code < 500:
-                raise UserError(f"{url}: {error.code} {error.reason}; look for it by hand\n{BY_HAND}") from error
             reason = f"{error.code} {error.reason}"
+            if error.code < 500:
+                raise UserError(f"{file.url}: {reason}; look for it by hand\n{BY_HAND}") from error
         except (HTTPException, OSError) as error:  # no connection, a broken one, a full disk
             reason = str(error)
-        moved = part.exists() and part.stat().st_size > before
-        failures = 1 if moved else failures + 1
-        if failures == TRIES:
-            raise UserError(f"{url}: {reason}, {TRIES} times; run again to go on")
-        time.sleep(2 ** (failures - 1))
+    raise UserError(f"{file.url}: {reason}, {TRIES} times; run again to go on")
 
 
-def _continue(url: str, part: Path, tag: Path) -> bool:
-    """Load what `part` lacks; all of it if the file behind `url` has changed since. Returns whether it is whole."""
-    request = urllib.request.Request(url)
-    if part.exists() and tag.exists():
+def _continue(file: File, part: Path) -> bool:
+    """Load what `part` lacks. Returns whether it is whole."""
+    request, start = urllib.request.Request(file.url), 0
+    if file.sha256 and part.exists():
         start = max(part.stat().st_size - 1, 0)  # one byte again, as a range of none is an error
         request.add_header("Range", f"bytes={start}-")
-        request.add_header("If-Range", tag.read_text())
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=60) as response, open(part, "ab") as out:
         start = start if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        etag = response.headers.get("ETag", "")
-        with open(part, "ab") as file:
-            file.truncate(start)
-            if etag.startswith('"'):  # a weak one does not promise the same bytes
-                tag.write_text(etag)
-            else:
-                tag.unlink(missing_ok=True)
-            with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True) as bar:
-                while chunk := response.read(CHUNK):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-        return total is None or part.stat().st_size == total
+        out.truncate(start)
+        with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True) as bar:
+            while chunk := response.read(CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))
+    return total is None or part.stat().st_size == total
 
 
 @command
@@ -169,8 +152,6 @@ def main(args: list[str] | None = None) -> None:
                 continue
             path = download(file, root)
             print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(path)}")
-            if file.questions and (held := len(read_json(path))) != file.questions:
-                print(f"  holds {held} questions where the release that papers report on has {file.questions}")
     if not options.names:
         print(BY_HAND)
 

@@ -64,6 +64,7 @@ def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: 
     """The sizes that features have by VGGish and a public CLIP."""
     frame, token, text = WIDTHS[clip]
     shapes = {"audio": (segments, 128), "frame": (segments, frame), "token": (segments, tokens, token)}
+    shapes["words"] = (77, text)
     return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds}, text)
 
 

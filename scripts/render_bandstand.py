@@ -6,6 +6,7 @@ Interrupted, it goes on where it was; a damaged video is rendered again. Annotat
 a second for the demo, three for the study, a minute and a half for the full preset.
 """
 
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     questions = write_annotations(scenes, args.seed, out)
     sums = out / SUMS
     known = _known(sums)
+    _note(sums, known)  # whole lines alone: half a one would take in what is appended
     todo = [scene for scene in scenes if not _whole(_path(out, scene), known)]
     with ProcessPoolExecutor(args.workers, initializer=begin_worker) as pool:
         try:
@@ -57,9 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             pool.shutdown(cancel_futures=True)
     known |= _known(sums)
     names = [f"videos/{_path(out, scene).name}" for scene in scenes]
-    listed = "".join(f"{known[name]}  {name}\n" for name in names).encode()
-    if not sums.exists() or sums.read_bytes() != listed:
-        write_bytes(sums, listed)
+    _note(sums, {name: known[name] for name in names})
     with writing(out / "videos"):  # they may be taken away
         megabytes = sum(_path(out, scene).stat().st_size for scene in scenes) / 1e6
     print(
@@ -74,8 +74,15 @@ def _path(out: Path, scene: Scene) -> Path:
 
 def _known(sums: Path) -> dict[str, str]:
     """The SHA-256 of each video, by its name, as far as the lines are whole."""
-    lines = sums.read_text(errors="replace").splitlines() if sums.exists() else []
-    return {name: digest for digest, gap, name in (line.partition("  ") for line in lines) if gap}
+    text = sums.read_text(errors="replace") if sums.exists() else ""
+    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (videos/.+)\n", text, re.MULTILINE)}
+
+
+def _note(sums: Path, known: dict[str, str]) -> None:
+    """Have the file hold these digests and nothing else."""
+    listed = "".join(f"{digest}  {name}\n" for name, digest in known.items()).encode()
+    if (sums.read_bytes() if sums.exists() else b"") != listed:
+        write_bytes(sums, listed)
 
 
 def _whole(path: Path, known: dict[str, str]) -> bool:

@@ -8,7 +8,6 @@ the bottom the log-mel spectrogram that VGGish read, and under it the features t
 sound track shows.
 """
 
-import io
 import math
 import sys
 from pathlib import Path
@@ -17,20 +16,22 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from PIL import Image
 
+from dataset.feature_folder import Folder
 from feat_script.clip_vision import fit_image
 from feat_script.media import MediaError, read_audio, read_frames
 from feat_script.pipeline import find_videos
 from feat_script.status import STATUS
 from feat_script.vggish import log_mel
+from scripts.visualize import smaller
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import npy_header, read_json, video_file, write_bytes
+from utils.files import read_json
 from utils.manifest import read_manifest
 from utils.scoring.geometry import seen_box
+from utils.scoring.plots import save_png
 
-COLUMNS, WIDE = 10, 320  # seconds in a row; pixels of a frame's long side
+COLUMNS = 10  # seconds in a row
 
 
 def parse(args: list[str] | None = None):
@@ -48,14 +49,10 @@ def parse(args: list[str] | None = None):
     return parser.parse_args(args)
 
 
-def load_kind(features: Path, folder: str, video_id: str) -> tuple[np.ndarray, dict]:
-    """A video's array of one kind with the folder's manifest, after comparing the two. Raises `UserError`."""
-    manifest = read_manifest(features / folder)
-    path = video_file(features / folder, video_id, ".npy")
-    shape, dtype = npy_header(path)
-    if list(shape) != manifest["shape"] or dtype.name != manifest["dtype"]:
-        raise UserError(f"{path}: is {shape} {dtype.name}, its manifest says {manifest['shape']} {manifest['dtype']}")
-    return np.load(path), manifest
+def load_kind(folder: Path, video_id: str) -> tuple[np.ndarray, dict]:
+    """A video's array of one kind with the folder's manifest, compared with each other. Raises `UserError`."""
+    manifest = read_manifest(folder)
+    return Folder(folder, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read([video_id])[0], manifest
 
 
 def paint_tokens(image: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[tuple[float, float, int]]]:
@@ -91,27 +88,20 @@ def shade_unseen(image: np.ndarray, fit: str) -> np.ndarray:
     return shaded
 
 
-def smaller(image: np.ndarray) -> np.ndarray:
-    """A frame as large as it is drawn."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((WIDE, WIDE))
-    return np.asarray(picture)
-
-
 @command
 def main(args: list[str] | None = None) -> int:
     """Draw the picture."""
     options = parse(args)
     features = Path(options.features)
-    source, manifest = load_kind(features, f"clip_token_{options.tokens}_source", options.video_id)
-    sound, heard = load_kind(features, "vggish", options.video_id)
+    source, manifest = load_kind(features / f"clip_token_{options.tokens}_source", options.video_id)
+    sound, heard = load_kind(features / "vggish", options.video_id)
     videos = find_videos(options.videos)
     if options.video_id not in videos:
         raise UserError(f"--videos {options.videos}: holds no video {options.video_id!r}")
     segments, fit, size = len(source), manifest["fit"], manifest["image_size"]
     try:
         frames = read_frames(
-            videos[options.video_id], segments, lambda image: (smaller(image), fit_image(image, size, fit))
+            videos[options.video_id], segments, lambda image: (smaller(image)[0], fit_image(image, size, fit))
         ).images
         samples = read_audio(videos[options.video_id], segments).samples
     except MediaError as error:
@@ -148,9 +138,7 @@ def main(args: list[str] | None = None) -> int:
         fontsize=10,
     )
     out = Path(options.out or f"{options.video_id}.png")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    write_bytes(out, picture.getvalue())
+    save_png(figure, out, dpi=110)
     print(out)
     return 0
 

@@ -2,9 +2,10 @@
 
     python -m scripts.visualize --run runs/bandstand --videos data/bandstand/videos
     python -m scripts.visualize --run runs/bandstand --videos data/bandstand/videos --questions 12 45 --out two.png
+    python -m scripts.visualize --run runs/a --run runs/b --videos data/bandstand/videos    # the same questions to both
 
 Without --questions a few are drawn by --seed, of as many types as can be; where truth files tell in which segments a
-prompt is true, from the questions for which these are neither none nor all. Any option of the stored configuration may
+prompt is true, from the questions for which these are neither none nor all. Any option of the stored configurations may
 be overridden, such as --train.device cpu.
 """
 
@@ -52,7 +53,7 @@ def find(questions: pd.DataFrame, wanted: list[str], source: str) -> np.ndarray:
     return np.array([position[name] for name in dict.fromkeys(wanted)])
 
 
-def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) -> list[Example]:
+def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], model: str = "") -> list[Example]:
     """Ask the questions at `rows` of a split and keep what the model looked at. Raises `UserError` as `frames_of`."""
     config, data, asked = run.config, run.data, run.data.splits[split]
     loader = Loader(data, run.runtime, "disk", 1)  # a few videos; the rest stays where it is
@@ -67,8 +68,8 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) 
     manifests = data.store.manifests
     fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
     heat = [None] * len(rows)
-    if seen.token_weights is not None and not manifests:
-        print("no heat maps: the public layout does not tell which patches are in a token")
+    if seen.token_weights is not None and not data.store.tells_patches:
+        print("no heat maps: features that were made elsewhere do not tell which patches are in a token")
     elif seen.token_weights is not None:
         stored = data.store.read_source(list(questions["video_id"]))
         on_tokens, merged = seen.token_weights.float().cpu().numpy(), seen.token_source.cpu().numpy()
@@ -96,6 +97,7 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path]) 
                 true=told["questions"][row["question_id"]]["segments"] if told else None,
                 frames=frames,
                 fit=fit,
+                model=model,
             )
         )
     return examples
@@ -110,13 +112,14 @@ def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list
         some = next(iter(videos.values()))
         raise UserError(f"--videos: holds no video {video!r} among {len(videos)}, such as {some}")
     try:
-        images = read_frames(videos[video], int(segments.max()) + 1, _smaller).images
+        images = read_frames(videos[video], int(segments.max()) + 1, smaller).images
     except MediaError as error:
         raise UserError(f"{videos[video]}: {error}") from error
     return [images[segment] for segment in segments]
 
 
-def _smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+def smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """A frame as large as it is drawn, with width and height of the original."""
     picture = Image.fromarray(image)
     size = picture.size
     picture.thumbnail((LONG_SIDE, LONG_SIDE))
@@ -129,7 +132,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--run", required=True, type=Path, help="run folder of train.py, or a released model")
+    parser.add_argument(
+        "--run", required=True, type=Path, action="append", help="run folder of train.py, or a released model; several"
+    )
+    parser.add_argument("--names", nargs="+", help="of several runs, in their order (default: the folders' names)")
     parser.add_argument("--videos", required=True, help="folder of the videos")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to choose from")
     which = parser.add_mutually_exclusive_group()
@@ -142,27 +148,34 @@ def main(arguments: list[str] | None = None) -> None:
     )
     which.add_argument("--examples", type=PositiveInt, default=4, help="how many to draw by --seed")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
-    parser.add_argument("--out", help="the picture; by default figure4.png in the run folder")
+    parser.add_argument(
+        "--out", help="the picture; by default figure4.png, of several runs figure4_compared.png in the first"
+    )
     options, overrides = parser.parse_known_args(arguments)
 
-    videos = find_videos(options.videos)
-    with open_run(model_file(options.run), options.split, overrides) as run:
-        for note in run.data.notes:
-            print(note)
-        config, split = run.config, next(iter(run.data.splits))
-        questions, source = run.data.splits[split].questions, config.data.files(options.split)[split]
-        if options.questions:
-            rows = find(questions, options.questions, source)
-        else:
-            true = None
-            if config.data.truth:
-                truth = truth_of(config.data.truth, questions)
-                true = true_segments(questions, truth, config.data.segments)
-            rows = pick(questions, true, options.examples, options.seed)
-        examples = look(run, split, rows, videos)
-    out = Path(options.out or options.run / "figure4.png")
-    draw(examples, options.run.resolve().name, out)
-    print(f"{out}: questions {', '.join(questions['question_id'].iloc[rows])} of {source}")
+    runs: list[Path] = options.run
+    names = options.names or [run.resolve().name for run in runs]
+    if len(names) != len(runs):
+        raise UserError(f"--names: {len(names)} for {len(runs)} runs")
+    videos, wanted, by_run = find_videos(options.videos), options.questions, []
+    for path, name in zip(runs, names, strict=True):
+        with open_run(model_file(path), options.split, overrides) as run:
+            print(*run.data.notes, sep="\n", end="\n" if run.data.notes else "")
+            config, split = run.config, next(iter(run.data.splits))
+            questions, source = run.data.splits[split].questions, config.data.files(options.split)[split]
+            if wanted is None:
+                true = None
+                if config.data.truth:
+                    truth = truth_of(config.data.truth, questions)
+                    true = true_segments(questions, truth, config.data.segments)
+                picked = pick(questions, true, options.examples, options.seed)
+                wanted = questions["question_id"].iloc[picked].tolist()
+            by_run.append(look(run, split, find(questions, wanted, source), videos, name))
+    examples = [example for asked in zip(*by_run, strict=True) for example in asked]
+    one = len(runs) == 1
+    out = Path(options.out or runs[0] / ("figure4.png" if one else "figure4_compared.png"))
+    draw(examples, names[0] if one else "", out)
+    print(f"{out}: questions {', '.join(dict.fromkeys(wanted))} of {source}")
 
 
 if __name__ == "__main__":

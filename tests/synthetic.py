@@ -8,8 +8,9 @@ import numpy as np
 
 from dataset.features import FeatureStore, open_features
 from dataset.kinds import KINDS
-from utils.files import save_npy, write_json
+from utils.files import read_json, save_npy, write_json
 from utils.manifest import claim_manifest
+from utils.text_rows import word_rows
 
 WIDTHS = {"audio": 128, "frame": 16, "token": 24, "text": 16}
 DTYPES = {"audio": "float32", "frame": "float16", "token": "float16", "text": "float32"}
@@ -52,6 +53,16 @@ def write_features(
             for video, array in made[kind].items():
                 save_npy(root / folder / f"{video}.npy", array)
     return made
+
+
+def write_words(root: Path, width: int = 24) -> dict[str, np.ndarray]:
+    """Write the words of all sentences that have text below `root`; return {sentence: array (77, width)}."""
+    random, files = np.random.default_rng(1), word_rows(root / "text")
+    sentences = read_json(root / "text/sentences.json")
+    words = random.standard_normal((len(sentences), 77, width), np.float32).astype("float16")
+    save_npy(files.features, words)
+    write_json(files.sentences, sentences)
+    return dict(zip(sentences, words, strict=True))
 
 
 def write_public(

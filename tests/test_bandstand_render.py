@@ -137,6 +137,11 @@ def test_script_renders_once_and_resumes(tmp_path, monkeypatch, capsys):
     assert videos[1].exists()
     assert [video.stat().st_mtime_ns for video in videos if video != videos[1]] == before
     assert (tmp_path / "annotations" / "train.json").read_bytes() == annotations
+    listed = (tmp_path / "SHA256SUMS").read_bytes()
+    (tmp_path / "SHA256SUMS").write_bytes(listed[:90] + bytes(20))  # half a line, which must not take in the next one
+    videos[5].unlink()
+    render_bandstand.main(["--out", str(tmp_path), "--workers", "1"])
+    assert (tmp_path / "SHA256SUMS").read_bytes() == listed
     with pytest.raises(SystemExit) as stop:
         render_bandstand.main(["--out", str(tmp_path), "--seed", "1"])
     assert stop.value.code == 2

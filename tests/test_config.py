@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from configs import schema
 from configs.schema import Config, TrainConfig
 from dataset.config import DataConfig
+from nets import NETWORKS
 from nets.means import MeansOptions
 from nets.options import ModelOptions
 from nets.tspm.options import TSPMOptions
@@ -65,9 +66,12 @@ def shown(capsys, *arguments) -> str:
 
 @pytest.mark.parametrize(
     ("room", "prefix", "network"),
-    [(DataConfig, "data", "tspm"), (TSPMOptions, "model", "tspm"), (MeansOptions, "model", "means"),
-     (TrainConfig, "train", "means")],
-)  # fmt: skip
+    [
+        (DataConfig, "data", "tspm"),
+        (TrainConfig, "train", "means"),
+        *((NETWORKS[name], "model", name) for name in NETWORKS),
+    ],
+)
 def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, capsys, room, prefix, network):
     monkeypatch.setenv("COLUMNS", "250")
     said = shown(capsys, "--model.network", network)
@@ -77,8 +81,8 @@ def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, capsys,
         assert text.strip().endswith("."), f"{prefix}.{name} is not documented"
         assert f"--{prefix}.{name}" in said
         assert plain(text).rstrip(".") in said, f"--help does not describe {prefix}.{name}"
-    assert "[tspm, means]" in said
-    assert "[music_avqa, avqa]" in said
+    assert f"[{', '.join(NETWORKS)}]" in said
+    assert "[music_avqa, music_avqa_v2, music_avqa_r, avqa, own]" in said
 
 
 def test_help_shows_the_options_of_the_network_that_is_chosen(capsys, tmp_path):
@@ -185,8 +189,8 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
     [
         (["--config"], "--config="),
         (["--model.topk", "3"], "no option model.topk; did you mean model.top_k?"),
-        (["--model.network", "tspn"], "model.network must be one of tspm, means, is 'tspn'; did you mean 'tspm'?"),
-        (["--data.dataset", "avqb"], "data.dataset must be one of music_avqa, avqa, is 'avqb'"),
+        (["--model.network", "tspn"], f"one of {', '.join(NETWORKS)}, is 'tspn'; did you mean 'tspm'?"),
+        (["--data.dataset", "avqb"], "avqa, own, is 'avqb'; did you mean 'avqa'?"),
         (["--train.rates", "{deep: 0}"], "train.rates.deep must be more than 0"),
         (["--data.window", "5", "--train.questions_per_video", "2"], "take it with train.questions_per_video 1"),
         (["--data.window", "-1"], "data.window must be 0 or more"),
@@ -201,6 +205,8 @@ def test_the_command_line_wins_wherever_it_stands(tmp_path_factory, order, joine
         (["--data.segments", "0"], "data.segments must be at least 1"),
         (["--data.layout", "zip"], "data.layout"),
         (["--train.lr", "fast"], "train.lr"),
+        (["--train.betas", "[0.9]"], "train.betas must be two numbers in [0, 1), is [0.9]"),
+        (["--train.betas", "[0.9, 1]"], "train.betas must be two numbers in [0, 1), is [0.9, 1.0]"),
         (["--train.seed", "-1"], "train.seed must be in [0, 2**32), is -1"),
         (["stray"], "stray"),
     ],

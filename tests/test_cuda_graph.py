@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from tests.small_run import losses, make_data, run, weights
+from tests.synthetic import write_words
 from utils.cuda_graph import WARM_UP, Recorded, recordable
 from utils.errors import UserError
 from utils.runtime import Runtime
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+NETWORKS = {"tspm": (), "pstp_net": ("--model.spans", 3), "st_avqa": ("--model.seconds", 3)}
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
@@ -97,11 +99,14 @@ def test_a_step_is_recorded_on_one_gpu():
 
 @NEEDS_GPU
 @pytest.mark.parametrize(
-    ("residency", "precision"), [("device", "fp32"), ("memory", "fp32"), ("disk", "fp32"), ("device", "bf16")]
+    ("network", "residency", "precision"),
+    [("tspm", "device", "fp32"), ("tspm", "disk", "fp32"), *((name, "device", "bf16") for name in NETWORKS)],
 )
-def test_a_recorded_run_equals_one_that_is_not(tmp_path, residency, precision):
+def test_a_recorded_run_equals_one_that_is_not(tmp_path, network, residency, precision):
     data = make_data(tmp_path)
+    write_words(tmp_path / "features")
     options = ("--train.device", "cuda", "--train.precision", precision, "--data.residency", residency)
+    options += ("--model.network", network, *NETWORKS[network])
     options += ("--train.batch_size", 8, "--train.lr_step", 2, "--train.epochs", 4)
     for name, graph in (("recorded", "true"), ("launched", "false")):
         run("train.py", "--config", data, *options, "--train.graph", graph, "--out", tmp_path / name)

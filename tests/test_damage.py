@@ -25,7 +25,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import array_sha256, seal, unseal, write_json
 from utils.run_log import RunLog
-from utils.text_rows import note_digest
+from utils.text_rows import text_rows
 
 pytest_plugins = ["tests.extraction_fixtures"]
 
@@ -46,7 +46,7 @@ def root(tmp_path):
         noted = {folder: array_sha256(made[kind][video]) for folder, kind in digests.items()}
         for first in ("vggish", "clip_frame"):
             seal(tmp_path / first / STATUS / f"{video}.json", {"source": {}, "features": noted})
-    note_digest(tmp_path / "text", list(made["text"]))
+    text_rows(tmp_path / "text").note_digest(list(made["text"]))
     return tmp_path
 
 

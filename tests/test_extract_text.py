@@ -224,8 +224,9 @@ def test_another_clip_is_refused(run, tmp_path, capfd):
 def test_real_questions(shared):
     table = PromptTable.read("dataset/TextPrompt.xlsx", "MUSIC-AVQA")
     paths = [str(shared / "music_avqa" / name) for name in ("val.json", "test.json")]
-    sentences, faults = read_sentences(paths, table)
+    sentences, questions, faults = read_sentences(paths, table)
     assert faults == []
     assert len(set(sentences)) == len(sentences)
     assert 1000 < len(sentences) < 10_000
+    assert set(questions) < set(sentences)
     assert not any(mark in sentence for sentence in sentences for mark in "<>_[")

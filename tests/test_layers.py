@@ -5,7 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nets.layers import Dropout, QueryAttention, SingleHeadAttention, StandardizedLinear, attention_weights
+from nets.layers import (
+    Dropout,
+    ManyHeadAttention,
+    QueryAttention,
+    SingleHeadAttention,
+    StandardizedLinear,
+    attention_weights,
+)
 from nets.tspm.temporal import TemporalPerception
 
 
@@ -37,6 +44,14 @@ def test_query_attention_is_the_library_s():
     attended, ours = made(x, y)
     torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours, weights)
+
+
+def test_many_head_attention_is_the_library_s():
+    torch.manual_seed(0)
+    made, reference = ManyHeadAttention(16, 4, 0.3).eval(), nn.MultiheadAttention(16, 4, batch_first=True)
+    random_attention(made, reference)
+    x, y = torch.randn(3, 5, 16), torch.randn(3, 7, 16)
+    torch.testing.assert_close(made(x, y), reference(x, y, y)[0], atol=1e-5, rtol=1e-5)
 
 
 def test_initial_weights_are_distributed_as_the_library_s():

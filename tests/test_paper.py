@@ -76,7 +76,7 @@ def test_table1_is_printed_beside_ours():
 def test_rows_beside_which_nothing_is_published_are_printed_alone():
     row = {"V-Loc": 40.0, "Temp": 7.5, "All": 60.0}
     lines = paper.format_table(TABLE1_COLUMNS, {"bandstand": row}, {}).split("\n")
-    assert lines[-2:] == ["This project", "bandstand    |  40.00 |         7.50 | 60.00"]
+    assert lines[-2:] == ["Scored here", "bandstand   |  40.00 |         7.50 | 60.00"]
     assert len(lines) == 5  # two of headers, a rule, the title, the row: columns that no row has are left out
     assert lines[0].split() == ["|", "Visual", "|", "Audio-Visual", "|"]
 

@@ -82,10 +82,11 @@ def test_a_table_is_written_with_its_command_its_seeds_and_what_went_wrong(quick
     assert re.search(r"\| TSPM \| this project \| 3 \| .* \| 66\.67 \| \d\d\.\d\d to \d\d\.\d\d \|  \|  \|  \|", text)
     assert re.search(r"\| w/o all \| this project \| 3 \| .* \| 55\.56 \| .* \| -11\.11 \| -14\.81 to -7\.41 \|", text)
     assert "| TSPM | TSPM paper |  | 76.91 | 83.61 | 73.51 | 76.79 |  |  |  |  |" in text
-    assert "Failed: w/o TPM, seed 1: error: out of luck" in text
-    assert re.search(r"Not run: w/o Merge: .*: how many tokens a frame has unmerged is known once merged ones", text)
-    assert "18 test questions about 2 videos. Intervals resample the videos over the answers of all seeds" in text
-    assert "Differences to TSPM are on the same questions and resamples; p is two-sided, and corrected for" in text
+    notes = " ".join(text.split())
+    assert "Failed: w/o TPM, seed 1: error: out of luck" in notes
+    assert re.search(r"Not run: w/o Merge: .*: how many tokens a frame has unmerged is known once merged ones", notes)
+    assert "18 test questions about 2 videos. Intervals resample the videos over the answers of all seeds" in notes
+    assert "Differences to TSPM are on the same questions and resamples; p is two-sided, and corrected for" in notes
     table = pd.read_csv(results / "table3.csv", comment="#")
     ours = table[table["source"] == "this project"]
     assert ours["All"].round(2).tolist() == [55.56] * 4 + [66.67]
@@ -147,12 +148,12 @@ def test_bandstand_is_called_so_and_table_7_offers_choices_there(quick, bandstan
     for name in ("table7", "table5"):
         text = (results / f"{name}.md").read_text()
         assert text.startswith(f"# {TABLES[name].title}, on Bandstand (tspm, generated)\n")
-        assert "their order can be compared with ours, their height cannot" in text
+        assert "their order can be compared with ours, their height cannot" in " ".join(text.split())
     table = pd.read_csv(results / "table7.csv", comment="#").set_index(["row", "source"])
     assert table.loc[("random choice", "this project"), "All"] == 25.0
     assert table.loc[("TSPM", "TSPM paper"), "All"] == 90.8
     assert (bandstand.parent / "annotations_choice/made_of.json").exists()
-    text = (results / "table5.md").read_text()
+    text = " ".join((results / "table5.md").read_text().split())
     assert re.search(r"Not run: TSPM, ViT-B/32: .*features_b32/vggish: no such folder", text)
     assert "TSPM, ViT-L/14 here: synthetic CLIP, 112 px, frame width 16" in text
 
@@ -203,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_a_line(quick, data, tmp_path, capfd,
     assert left.value.code == 2
     said = capfd.readouterr().err.strip()
     assert "file/x/tspm" in said
-    assert said.endswith("cannot be written (Not a directory)")
+    assert "cannot be written (Not a directory)" in said
 
 
 # With real training

@@ -1,18 +1,26 @@
-"""test.py with predictions made elsewhere: ours again, the public format, two compared."""
+"""scripts.score: predictions made elsewhere, in three formats, alone and compared; what it refuses and counts."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
-from tests.scoring_run import WRITTEN, answers_of, by_hand
+from scripts import score as command
+from tests.scoring_run import WRITTEN, answers_of, by_hand, called
+from tests.small_run import ROOT, avqa_rows
 from utils.files import read_json, write_json
 
 
-def test_our_predictions_are_scored_again_to_the_same_row(tested, score, tmp_path):
+def score(*arguments, **how) -> str:
+    return called(command.main, *arguments, "--benchmark", "music_avqa", **how)
+
+
+def test_our_predictions_are_scored_again_to_the_same_row(tested, tmp_path):
     folder, printed = tested
-    again = score("--predictions", folder / "test/predictions.csv", "--out", tmp_path)
+    questions = folder.parent / "test.json"
+    again = score(folder / "test/predictions.csv", "--annotations", questions, "--out", tmp_path)
     assert read_json(tmp_path / "metrics.json") == read_json(folder / "test/metrics.json")
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "test/predictions.csv").read_bytes()
     row = [line for line in printed.splitlines() if line.startswith("run ")]
@@ -39,19 +47,19 @@ def guesses(rows: list[dict], share: float, seed: int) -> dict[str, str]:
     return {i: row["anser"] if draw.random() < share else wrong[i] for i, row in zip(wrong, rows, strict=True)}
 
 
-def test_public_predictions_are_scored_with_the_annotation(tested, score, tmp_path):
+def test_public_predictions_are_scored_with_the_annotation(tested, tmp_path):
     path = tested[0].parent / "test.json"
     rows = read_json(path)
     predicted = guesses(rows, 0.6, seed=1)
     (tmp_path / "public.txt").write_text(public_lines(random.Random(0).sample(rows, len(rows)), predicted))
-    score("--predictions", tmp_path / "public.txt", "--annotations", path)
-    out = tmp_path / "public_scored"
+    out = tmp_path / "scored"
+    score(tmp_path / "public.txt", "--annotations", path, "--out", out)
     assert read_json(out / "metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
     assert answers_of(out / "predictions.csv") == predicted
     assert {file.name for file in out.iterdir()} == WRITTEN
 
 
-def test_public_predictions_of_rephrased_questions_are_scored(tested, score, tmp_path):
+def test_public_predictions_of_rephrased_questions_are_scored(tested, tmp_path):
     """MUSIC-AVQA-R's questions are no templates; scoring needs no prompt for them."""
     rows = read_json(tested[0].parent / "test.json")
     for number, row in enumerate(rows):
@@ -60,11 +68,12 @@ def test_public_predictions_of_rephrased_questions_are_scored(tested, score, tmp
     write_json(tmp_path / "rephrased.json", rows)
     predicted = guesses(rows, 0.6, seed=1)
     (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
-    score("--predictions", tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json")
-    assert read_json(tmp_path / "public_scored/metrics.json")["accuracy"] == pytest.approx(by_hand(rows, predicted))
+    scores = tmp_path / "scores.json"
+    score(tmp_path / "public.txt", "--annotations", tmp_path / "rephrased.json", "--json", scores)
+    assert read_json(scores)["accuracy"] == pytest.approx(by_hand(rows, predicted))
 
 
-def test_two_predictions_are_compared(tested, score, tmp_path):
+def test_two_predictions_are_compared(tested, tmp_path):
     path = tested[0].parent / "test.json"
     rows = read_json(path)
     files, accuracy = [tmp_path / "a.txt", tmp_path / "b.txt"], []
@@ -75,7 +84,7 @@ def test_two_predictions_are_compared(tested, score, tmp_path):
 
     def compared(*arguments) -> list[float]:
         """The row "All": n, a, b, difference, low, high, p."""
-        printed = score("--predictions", *arguments, "--annotations", path)
+        printed = score(*arguments, "--annotations", path)
         (row,) = (line for line in printed.splitlines() if line.startswith("All "))
         return [float(number) for number in row.split()[1:]]
 
@@ -93,15 +102,16 @@ def test_two_predictions_are_compared(tested, score, tmp_path):
     assert seeds[3] == pytest.approx(seeds[2] - seeds[1], abs=0.011)
 
 
-def test_the_real_test_split_is_scored_without_features_and_weights(score, shared, tmp_path):
+def test_the_real_test_split_is_scored_without_features_and_weights(shared, tmp_path):
     """The counts of Table 1's columns are those of the paper's test file, so are the weights of its averages."""
     path = shared / "music_avqa/test.json"
     rows = read_json(path)
     predicted = guesses(rows, 0.75, seed=0)
     (tmp_path / "public.txt").write_text(public_lines(rows, predicted))
-    printed = score("--predictions", tmp_path / "public.txt", "--annotations", path)
+    printed = score(tmp_path / "public.txt", "--annotations", path, "--json", tmp_path / "scores.json")
     expected = by_hand(rows, predicted)
-    metrics = read_json(tmp_path / "public_scored/metrics.json")
+    metrics = read_json(tmp_path / "scores.json")
+    assert metrics["missing"] == metrics["unmapped"] == []
     assert metrics["questions"] == 9129
     assert metrics["accuracy"] == pytest.approx(expected)
     counts = {"A-Count": 1017, "A-Comp": 594, "V-Count": 1197, "V-Loc": 1225, "Exist": 988}
@@ -113,3 +123,79 @@ def test_the_real_test_split_is_scored_without_features_and_weights(score, share
     assert numbers[-1] == round(expected["All"], 2)
     assert len(numbers) == 13
     assert "these are" not in printed
+
+
+def said_lines(rows: list[dict], predicted: dict[str, str]) -> str:
+    """JSON lines of sentences that name the answers."""
+    lines = [
+        {"question_id": i, "answer": f"The answer is {predicted[i].replace('_', ' ').upper()}."} for i in predicted
+    ]
+    return "\n".join(map(json.dumps, lines))
+
+
+def test_free_text_is_scored_as_the_answers_that_it_names(shared, tmp_path):
+    """On the real questions, whose answers are all of the kind that the question asks for."""
+    path = shared / "music_avqa/test.json"
+    rows = read_json(path)
+    truth = {str(row["question_id"]): row["anser"] for row in rows}
+    (tmp_path / "said.jsonl").write_text(said_lines(rows, truth))
+    score(tmp_path / "said.jsonl", "--annotations", path, "--json", tmp_path / "scores.json")
+    scores = read_json(tmp_path / "scores.json")
+    assert scores["unmapped"] == scores["missing"] == []
+    assert set(scores["accuracy"].values()) == {100}
+
+
+SAMPLE = ROOT / "assets/score"
+
+
+def test_the_sample_gives_what_the_page_shows(tmp_path):
+    printed = score(
+        SAMPLE / "answers.jsonl", "--annotations", SAMPLE / "questions.json", "--json", tmp_path / "scores.json"
+    )
+    ours = [text[text.index("Scored here") :].split() for text in (printed, (SAMPLE / "expected.txt").read_text())]
+    assert ours[0] == ours[1]  # published rows, which come before, may be joined by others
+    assert (tmp_path / "scores.json").read_text() == (SAMPLE / "expected.json").read_text()
+    assert printed.splitlines()[-1].strip() in (ROOT / "scripts/score.md").read_text()
+
+
+def test_choices_are_scored_for_avqa(tmp_path):
+    rows = avqa_rows(["v1", "v2"])
+    write_json(tmp_path / "val.json", rows)
+    told = [{"question_id": row["id"], "answer": row["multi_choice"][0].title()} for row in rows]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, told)))
+    options = ("--benchmark", "avqa", "--annotations", tmp_path / "val.json", "--json", tmp_path / "scores.json")
+    called(command.main, tmp_path / "said.jsonl", *options)
+    right = [row["answer"] in (0, row["multi_choice"][0]) for row in rows]
+    assert read_json(tmp_path / "scores.json")["accuracy"]["All"] == pytest.approx(100 * np.mean(right))
+
+
+def test_our_csv_is_scored_by_itself_where_the_questions_are_not_there(tested, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no data here
+    printed = score(tested[0] / "test/predictions.csv", "--json", "scores.json")
+    assert "data/music_avqa/annotations/test.json is not there" in printed
+    assert read_json("scores.json")["accuracy"] == read_json(tested[0] / "test/metrics.json")["accuracy"]
+    (tmp_path / "public.txt").write_text("1 \t True \t 0 \t 0\n")
+    assert "annotations/test.json is not there" in score("public.txt", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.csv", "--annotations", "{questions}"], "nowhere.csv: no such file"),
+        (["a.csv", "b.csv"], "several files are the seeds of one model"),
+        (["a.csv", "--compare", "b.csv", "--json", "c.json"], "go with one file, not with --compare"),
+        (["{questions}", "--annotations", "{questions}"], "its first line is neither the header"),
+        (["{csv}", "--annotations", "{questions}", "--model.top_k", "3"], "--model.top_k"),
+        (["{csv}", "--annotations", "{questions}", "--compare", "gone.csv"], "gone.csv: no such file"),
+        (["{csv}", "--annotations", "gone.json"], "gone.json: no such file"),
+        (["{csv}", "--benchmark", "music"], "--benchmark must be one of avqa, bandstand,"),
+        (["{csv}", "--benchmark", "music_avqa_v2"], "has several test splits; say which with --annotations: data/"),
+    ],
+)
+def test_what_cannot_be_scored_is_named_in_a_line(tested, arguments, said):
+    paths = {"csv": tested[0] / "test/predictions.csv", "questions": tested[0].parent / "test.json"}
+    arguments = [argument.format(**paths) for argument in arguments]
+    benchmark = [] if "--benchmark" in arguments else ["--benchmark", "music_avqa"]
+    error = called(command.main, *arguments, *benchmark, fails=True)
+    assert said in error.splitlines()[-1]
+    assert "Traceback" not in error

@@ -84,16 +84,6 @@ def test_testing_in_several_processes_is_refused(tested, score, monkeypatch):
         (["--run", "{data}/run", "--data.missing", "never"], "data.missing"),
         (["--run", "{data}/run", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--run", "{data}/run", "stray"], "stray"),
-        (["--run", "{data}/run", "--compare", "p.csv"], "--compare"),
-        (["--run", "{data}/run", "--annotations", "test.json"], "--annotations"),
-        (["--predictions", "nowhere.csv"], "nowhere.csv: no such file"),
-        (["--predictions", "a.csv", "b.csv"], "several --predictions are the seeds of one model"),
-        (["--predictions", "{data}/test.json"], "its first line is neither the header"),
-        (["--predictions", "{data}/run/test/predictions.csv", "--model.top_k", "3"], "--model.top_k"),
-        (["--predictions", "{data}/run/test/predictions.csv", "--compare", "gone.csv"], "gone.csv: no such file"),
-        (["--predictions", "{tmp}/public.txt"], "the annotation file that it answers is needed"),
-        (["--predictions", "{tmp}/public.txt", "--annotations", "gone.json"], "gone.json: no such file"),
-        (["--predictions", "{tmp}/public.txt", "--annotations", "{data}/test.json"], "lacks 17"),
     ],
 )
 def test_what_cannot_be_scored_is_named_in_a_line(tested, score, tmp_path, arguments, said):
@@ -101,8 +91,6 @@ def test_what_cannot_be_scored_is_named_in_a_line(tested, score, tmp_path, argum
     (tmp_path / "empty.pt").touch()
     torch.save({"module.input_a.weight": torch.zeros(2)}, tmp_path / "weights.pt")
     torch.save([1, 2], tmp_path / "list.pt")
-    first = read_json(data / "test.json")[0]["question_id"]
-    (tmp_path / "public.txt").write_text(f"{first} \t True \t 0 \t 0\n")
     error = score(*(argument.format(data=data, tmp=tmp_path) for argument in arguments), fails=True)
     assert said in error.splitlines()[-1]
     assert "Traceback" not in error

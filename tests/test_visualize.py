@@ -188,6 +188,21 @@ def test_the_picture_shows_the_example(home, figures):
         assert said in words
 
 
+def test_several_runs_are_asked_the_same_and_told_apart(home, figures, capsys):
+    runs = [word for name in ("tspm", "first_k") for word in ("--run", str(home / "runs" / name))]
+    visualize.main([*runs, "--videos", str(home / "videos"), "--examples", "2", "--names", "ours", "rival"])
+    said = capsys.readouterr().out
+    assert str(home / "runs/tspm/figure4_compared.png") in said
+    words = [text.get_text() for text in figures[0].texts]
+    assert [word for word in words if word in ("ours", "rival")] == ["ours", "rival"] * 2
+    assert sum(word.startswith("Annotated") for word in words) == 2  # once for each question
+    assert sum(word.startswith("Predicted") for word in words) == 4
+    rows = [axes for axes in figures[0].axes if axes.get_ylabel() == "weight"]
+    assert [len(axes.patches) for axes in rows] == [T] * 4
+    titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
+    assert titles[K : 2 * K] == titles[3 * K :] == [f"{k}–{k + 1} s" for k in range(K)]  # of the first K, by the rival
+
+
 def asked(kinds: dict[str, int]) -> pd.DataFrame:
     types = [kind for kind, count in kinds.items() for _ in range(count)]
     return pd.DataFrame({"modality": "Audio", "type": types}, index=range(100, 100 + len(types)))
@@ -240,6 +255,7 @@ def test_the_command_writes_a_picture_and_says_of_what(home, tmp_path, capsys):
         ({"--videos": "others"}, "holds no video '0000000"),
         ({"--data.features": "absent"}, "absent/vggish: no such folder"),
         ({"--no.option": "1"}, "no.option"),
+        ({"--names": "a", "--run=runs/other": "--names=b"}, "--names: 1 for 2 runs"),
     ],
 )
 def test_what_is_missing_is_said(home, capsys, options, says):

@@ -10,7 +10,7 @@ Fields of every manifest:
     dtype           numpy's name, e.g. "float16"
 
 and by kind: `hop_seconds` (audio); `image_size`, `fit` (frame, token, token_source); `merge_schedule`, the tokens
-merged away by each block (token, token_source). Segments and tokens are read off `shape`.
+merged away by each block (token, token_source). Segments and tokens are read off `shape`. `adopted`: made elsewhere.
 """
 
 import time

@@ -1,39 +1,33 @@
 """How fast training, reading, evaluation and extraction are here, and how near to what the machine can do.
 
-    python -m scripts.benchmark --json speed.json --png roofline.png
+    python -m scripts.benchmark --json speed.json
     python -m scripts.benchmark --only peak train                        # minutes on two cores, no files made
-    python -m scripts.benchmark --only data --videos 9288                # MUSIC-AVQA's count: 51 GB of files
-    python -m scripts.benchmark --only epochs --videos 9288 --epochs 30  # train.py at that count: 17 GB
+    python -m scripts.benchmark --only epochs --videos 9288 --epochs 30  # train.py at MUSIC-AVQA's count: 17 GB
 
-Everything is synthetic, at the shapes of MUSIC-AVQA with ViT-L/14: 60 segments, 14 tokens of 1024, batches of 64.
-Our step and our reading are compared, in the same run, with the plain ones of scripts.benchmark.plain. Other programs
-disturb: figures are the best of several interleaved rounds; compare what was measured in one run.
+Everything is synthetic, at the shapes of MUSIC-AVQA with ViT-L/14: 60 segments, 14 tokens of 1024, batches of 64. Other
+programs disturb: figures are the best of several interleaved rounds; compare what was measured in one run.
 """
 
-import io
 import os
 import platform
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from scripts.benchmark.data import evaluation_reads, fed_step, make_features, read_rates, run_training
 from scripts.benchmark.extraction import extraction_rates
 from scripts.benchmark.measure import Rows
+from scripts.benchmark.step import Shapes, Step, compute
 from scripts.benchmark.threads import thread_rates
-from scripts.benchmark.train import Shapes, Step, compute
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import write_bytes, write_json
+from utils.files import write_json
 from utils.machine import usable_cores
 from utils.runtime import Runtime, start
 
 COMPUTING = {"peak", "train", "evaluation"}
-PARTS = ("peak", "train", "evaluation", "data", "memory", "epochs", "extraction", "threads")
-MEMORY_VIDEOS = 256  # 0.5 GB at the full shapes: more than what differs between two runs, and soon loaded
+PARTS = ("peak", "train", "evaluation", "data", "epochs", "extraction", "threads")
 
 
 def parse(args: list[str] | None, shapes: Shapes):
@@ -42,20 +36,16 @@ def parse(args: list[str] | None, shapes: Shapes):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to compute")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure")
     parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured, in turn")
-    parser.add_argument("--compile", action="store_true", help="train a compiled step, too")
     parser.add_argument("--videos", type=int, default=2048, help="of the parts data and epochs; MUSIC-AVQA: 9288")
     parser.add_argument("--epochs", type=int, default=1, help="of the part epochs")
     parser.add_argument("--work", help="folder in which files are made, and removed at the end (default: the system's)")
     parser.add_argument("--json", help="write all figures to this file too")
-    parser.add_argument("--png", help="draw the roofline of the training step to this file")
     options = parser.parse_args(args)
     for name, least in (("rounds", 1), ("epochs", 1), ("videos", 2 * shapes.batch)):
         if getattr(options, name) < least:
             raise UserError(f"--{name} must be at least {least}, is {getattr(options, name)}")
     if options.work and not Path(options.work).is_dir():
         raise UserError(f"--work {options.work}: no such folder")
-    if options.png and "train" not in options.only:
-        raise UserError("--png draws the training step: add train to --only")
     return options
 
 
@@ -71,22 +61,18 @@ def measure(options, runtime: Runtime, shapes: Shapes, work: Path):
     """Yield each part's tables by name."""
     device, rounds, only = runtime.device, options.rounds, set(options.only)
     on_gpu = device.type == "cuda"
-    given = device.type, "tf32" if on_gpu else "fp32"
     yield {"machine": machine(device)}
     if only & COMPUTING:
-        yield compute(shapes, runtime, rounds, only, options.compile)
+        yield compute(shapes, runtime, rounds, only)
     if "data" in only:
-        config = make_features(work, options.videos, shapes, public=True)
+        config = make_features(work, options.videos, shapes)
         yield {"reading": read_rates(config, shapes, runtime, rounds)}
         yield {"evaluation reads": evaluation_reads(config, Step(shapes, device), runtime)}
         yield {"step fed from": fed_step(config, Step(shapes, device, record=on_gpu), runtime, rounds)}
-    if "memory" in only:
-        config = make_features(work, MEMORY_VIDEOS, shapes)
-        runs = {place: run_training(config, shapes, 1, *given, place) for place in ("disk", "device")}
-        yield {f"train.py, {MEMORY_VIDEOS} videos on": runs}
     if "epochs" in only:
         config = make_features(work, options.videos, shapes)
-        yield {"train.py": {f"{options.videos} videos": run_training(config, shapes, options.epochs, *given, "auto")}}
+        run = run_training(config, shapes, options.epochs, device.type, "tf32" if on_gpu else "fp32")
+        yield {"train.py": {f"{options.videos} videos": run}}
     if "extraction" in only:
         yield {"extraction": extraction_rates(device, rounds)}
     if "threads" in only:
@@ -105,30 +91,6 @@ def table(title: str, rows: Rows) -> str:
     return "\n".join(["", *lines])
 
 
-def roofline(results: dict[str, Rows], path: str) -> None:
-    """Draw FLOP/s against FLOPs per byte touched, of the training steps and of what the machine allows, to a PNG file.
-
-    The bytes are those of all operands, so a point may lie above the slope: its operands were still in cache.
-    """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="FLOPs per byte touched", ylabel="GFLOP/s")
-    copy, reach = results["peak"]["copy"]["gb_per_second"], np.geomspace(0.5, 500, 200)
-    for precision, limit in results["peak"].items():
-        if precision != "copy":
-            peak = limit["gflop_per_second"]
-            label = f"{precision}: products {peak:,.0f} GFLOP/s, copying {copy:,.0f} GB/s"
-            axes.plot(reach, np.minimum(peak, copy * reach), label=label)
-    for name, row in results["train"].items():
-        if not name.endswith("compiled"):  # touches fewer bytes than are counted
-            label = f"{name}: {row['seconds']:.3g} s, {row['share_of_peak']:.0%} of the peak"
-            axes.scatter(row["gflop"] / row["gb"], row["gflop"] / row["seconds"], 60, label=label, zorder=3)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write_bytes(path, buffer.getvalue())
-
-
 @command
 def main(args: list[str] | None = None, shapes: Shapes | None = None) -> None:
     """Measure, print and write, part after part; at the full shapes unless told otherwise."""
@@ -141,8 +103,6 @@ def main(args: list[str] | None = None, shapes: Shapes | None = None) -> None:
             results |= found
             if options.json:
                 write_json(options.json, results)
-    if options.png:
-        roofline(results, options.png)
 
 
 if __name__ == "__main__":

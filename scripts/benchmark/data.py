@@ -1,11 +1,11 @@
 """Reading features from disk, alone and while a training step waits for them, and whole runs of `train.py`.
 
 `<work>/features-<videos>/` holds what a run needs: packed features of that many videos and, in MUSIC-AVQA's proportion
-and format, questions about them; below `public/` the published layout of the same in float32. Features and answers are
-random, so there is nothing to learn from them.
+and format, questions about them. Features and answers are random, so there is nothing to learn from them.
 """
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -18,7 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from dataset.config import DataConfig
 from dataset.data import open_data
@@ -27,8 +26,7 @@ from dataset.loader import Loader, epoch_order
 from dataset.music_avqa import ANSWERS
 from dataset.text_prompt import PromptTable
 from scripts.benchmark.measure import Rows, now, timed
-from scripts.benchmark.plain import PlainReader
-from scripts.benchmark.train import Shapes, Step
+from scripts.benchmark.step import Shapes, Step
 from utils.cuda_graph import WARM_UP
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
@@ -42,15 +40,14 @@ WINDOW = 512  # videos asked about at a time: 1 GB at 14 tokens
 FED = 27  # steps that are fed: the first of an epoch, when least is cached
 
 
-def make_features(work: Path, videos: int, shapes: Shapes, public: bool = False) -> DataConfig:
-    """Make the folder unless an earlier part has; `public` adds that layout. Raises `UserError` if it does not fit."""
+def make_features(work: Path, videos: int, shapes: Shapes) -> DataConfig:
+    """Make the folder unless an earlier part has. Raises `UserError` if it does not fit."""
     root, counts = work / f"features-{videos}", {"train": videos * 31_927 // 9_288, "val": videos * 4_568 // 9_288}
     config = DataConfig(features=str(root), layout="packed", segments=shapes.segments, tokens=shapes.tokens)
     config.train, config.val = (str(root / f"{split}.json") for split in counts)
     if root.exists():
         return config
-    sizes = [(np.prod(shape, dtype=int), np.dtype(dtype).itemsize) for shape, dtype in shapes.kinds.values()]
-    needed = videos * int(sum(numbers * (itemsize + 4 * public) for numbers, itemsize in sizes))
+    needed = videos * sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes.kinds.values())
     said, free = f"{needed / 1e9:.1f} GB of features in {root}", shutil.disk_usage(work).free
     if needed > free:
         raise UserError(f"{said} do not fit, {free / 1e9:.1f} GB are free; take fewer --videos, or another --work")
@@ -63,7 +60,6 @@ def make_features(work: Path, videos: int, shapes: Shapes, public: bool = False)
         write_json(folder / "manifest.json", encoder | {"shape": list(shape), "dtype": dtype})
         return folder, read_json(folder / "manifest.json")
 
-    reader = PlainReader(root / "public", names, shapes.tokens)
     for kind, (shape, dtype) in shapes.kinds.items():
         folder, manifest = claim(kind, shape, dtype)
         drawn = random.standard_normal((DRAWN, *shape), np.float32).astype(dtype)
@@ -71,16 +67,11 @@ def make_features(work: Path, videos: int, shapes: Shapes, public: bool = False)
         pack = np.lib.format.open_memmap(folder / "packed/features.npy", "w+", dtype, (videos, *shape))
         for n in tqdm(range(videos), f"making {kind}", delay=1, leave=False):
             pack[n] = drawn[n % DRAWN]
-            if public:
-                save_npy(reader.files(n)[kind], drawn[n % DRAWN].astype(np.float32))
         write_json(folder / "packed/index.json", {"manifest": manifest, "videos": dict.fromkeys(names, (0, 0))})
     text, folder = random.standard_normal((2, shapes.text), np.float32), claim("text", (shapes.text,), "float32")[0]
     filled = PromptTable.read(config.prompts, config.sheet).fill(QUESTION, [])
     save_npy(folder / "features.npy", text)
     write_json(folder / "sentences.json", [filled.question, filled.prompt])
-    for n, kind in enumerate(("question", "prompt")) if public else ():
-        for row in range(counts["train"]):
-            save_npy(reader.folders[kind] / f"{row}.npy", text[n : n + 1])
     for split, count in counts.items():
         asked = {"type": '["Audio-Visual", "Location"]', "question_content": QUESTION}
         answers = enumerate(random.choice(ANSWERS, count).tolist())
@@ -90,42 +81,31 @@ def make_features(work: Path, videos: int, shapes: Shapes, public: bool = False)
 
 
 def read_rates(config: DataConfig, shapes: Shapes, runtime: Runtime, rounds: int) -> Rows:
-    """Questions a second of our loader and the plain reader, "<reader>, <order>", and bytes that come from the disk.
+    """Questions a second of the loader by order, and bytes that come from the disk.
 
     The system's cache holds none of the files when a pass begins. In the loader's order a video is read once and found
     cached for its other questions; shuffled over more videos than memory holds, none is ever found.
     """
     rates, found = {}, {}
     for seed in tqdm(range(rounds), "reading", leave=False, delay=1):
-        for reader in ("packed", "plain"):
-            for order in ("the loader's order", "shuffled"):
-                name = f"{reader}, {order}"
-                rate, read = _pass(config, shapes, runtime, reader, order, seed)
-                rates.setdefault(name, []).append(rate)
-                found[name] = {"questions_per_second": max(rates[name]), "median": statistics.median(rates[name])}
-                found[name] |= {"worst": min(rates[name]), "bytes_per_question": read}
+        for name in ("packed, the loader's order", "packed, shuffled"):
+            rate, read = _pass(config, shapes, runtime, name.endswith("shuffled"), seed)
+            rates.setdefault(name, []).append(rate)
+            found[name] = {"questions_per_second": max(rates[name]), "median": statistics.median(rates[name])}
+            found[name] |= {"worst": min(rates[name]), "bytes_per_question": read}
     return found
 
 
-def _pass(
-    config: DataConfig, shapes: Shapes, runtime: Runtime, reader: str, order: str, seed: int
-) -> tuple[float, float]:
+def _pass(config: DataConfig, shapes: Shapes, runtime: Runtime, shuffled: bool, seed: int) -> tuple[float, float]:
     """Questions a second of a pass, and bytes a question. What it maps ends with it: mapped pages are not forgotten."""
     forget(Path(config.features).rglob("*.npy"))
     data = open_data(config, tuple(KINDS), ("train",))
-    split, window = data.splits["train"], WINDOW
-    video = split.video
-    if order == "shuffled":  # each question about another video
-        video, window = np.arange(len(data.videos)), 0
+    split = data.splits["train"]
+    video, window = (np.arange(len(data.videos)), 0) if shuffled else (split.video, WINDOW)  # each about another video
     batches = epoch_order(video, shapes.batch, seed, 0, window)[: len(video) // shapes.batch]
     rows = np.concatenate(batches)
-    if reader == "packed":
-        read = len(np.unique(split.video[rows])) * data.store.video_bytes
-        made = Loader(data, runtime, "disk", config.workers).batches(split, batches)
-    else:
-        plain = PlainReader(Path(config.features) / "public", split.questions["video_id"].tolist(), shapes.tokens)
-        read = sum(file.stat().st_size for file in {file for row in rows for file in plain.files(row).values()})
-        made = DataLoader(plain, batch_sampler=batches, num_workers=config.workers)
+    read = len(np.unique(split.video[rows])) * data.store.video_bytes
+    made = Loader(data, runtime, "disk", config.workers).batches(split, batches)
     seconds = timed(lambda: deque(made, maxlen=0), runtime.device)
     return len(rows) / seconds, read / len(rows)
 
@@ -188,40 +168,23 @@ def evaluation_reads(config: DataConfig, step: Step, runtime: Runtime) -> Rows:
         taken[0] = 0
         deque(perceive(step.model, batches, step.precision, runtime.device), maxlen=0)
         found[name] = {"bytes_per_question": taken[0] / len(rows)}
-    step.model.train()
     return found
 
 
-def run_training(config: DataConfig, shapes: Shapes, epochs: int, device: str, precision: str, residency: str) -> dict:
-    """Have `train.py` train: seconds of all, and of an epoch's steps; most GB held. Raises `UserError` if it fails."""
+def run_training(config: DataConfig, shapes: Shapes, epochs: int, device: str, precision: str) -> dict:
+    """Have `train.py` train: seconds of all, and of an epoch's steps. Raises `UserError` if it fails."""
     root, out = Path(config.features), Path(config.features) / "out"
-    options = {"out": str(out), "data": asdict(config) | {"residency": residency, "window": WINDOW}}
+    options = {"out": str(out), "data": asdict(config) | {"window": WINDOW}}
     options["model"] = {name: getattr(shapes, name) for name in ("hidden", "tokens", "top_k")}
     options["train"] = {"epochs": epochs, "batch_size": shapes.batch, "device": device, "precision": precision}
     write_json(root / "config.yaml", options)  # JSON is YAML
     shutil.rmtree(out, ignore_errors=True)
     began = time.perf_counter()
     command = [sys.executable, "train.py", "--config", str(root / "config.yaml")]
-    with open(root / "log.txt", "w+") as log, subprocess.Popen(command, stdout=log, stderr=log) as run:
-        most = _most_held(run)
-        seconds = time.perf_counter() - began
-        log.seek(0)
-        if run.returncode:
-            raise UserError(f"train.py failed\n{log.read().strip()}")
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise UserError(f"train.py failed\n{done.stdout}{done.stderr}")
     logged = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = statistics.median(epoch["train_seconds"] for epoch in logged)
-    return {"epochs": epochs, "seconds": seconds, "steps_of_an_epoch": steps, "host_gb": most}
-
-
-def _most_held(process: subprocess.Popen) -> float:
-    """The most GB of the host's memory that a process is seen to hold until it ends.
-
-    What is anonymous counts: tensors. Pages of mapped files, such as packed features, do not: they are the system's
-    cache, which gives way.
-    """
-    most = 0.0
-    while process.poll() is None:
-        resident, of_files = map(int, Path(f"/proc/{process.pid}/statm").read_text().split()[1:3])
-        most = max(most, (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 1e9)
-        time.sleep(0.02)
-    return most
+    return {"epochs": epochs, "seconds": seconds, "steps_of_an_epoch": steps}

@@ -51,15 +51,12 @@ def extraction_rates(device: torch.device, rounds: int, visual: nn.Module | None
         times = {name: min(core_seconds(task) for _ in range(rounds)) for name, task in stages.items()}
     rates: Rows = {name: {"times_real_time": seconds / taken} for name, taken in times.items()}
 
-    peak = peaks(interleaved(limits(device, (precision,)), device, rounds), (precision,))[precision]
+    peak = peaks(interleaved(limits(device, (precision,)), device, rounds), device, (precision,))[precision]
     networks: dict[str, Task] = {"VGGish": partial(VGGish().eval().to(device), sound)}
     for name, merging in {"unmerged": {}, "merging": schedules(model.visual, [14])}.items():
         networks[f"encoder, {name}"] = partial(encode_frames, model, images, merging)
     for name, task in networks.items():
-        with (
-            sdpa_kernel(SDPBackend.MATH),
-            FlopCounterMode(display=False) as work,
-        ):  # the fused operator would not be counted
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as work:  # the fused one is not counted
             task()
         rate = frames / min(timed(task, device) for _ in range(rounds))
         rates[name] = {"frames_per_second": rate, "gflop_per_frame": work.get_total_flops() / frames / 1e9}

@@ -4,28 +4,25 @@ An operator shared among threads ends with the last of them, and a core that is 
 """
 
 import contextlib
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
-from scripts.benchmark.measure import Rows
-from scripts.benchmark.train import Shapes, Step
+from scripts.benchmark.measure import Rows, interleaved
+from scripts.benchmark.step import Shapes, Step
 from utils.machine import usable_cores
-from utils.progress import tqdm
 
+CPU = torch.device("cpu")
 NARROW = Shapes(segments=20, frame=128, token=128, text=128, top_k=5)  # Bandstand's demo, but for hidden and batch
 SHAPES = [
     shapes._replace(hidden=hidden, batch=batch)
     for shapes in (NARROW, Shapes())
-    for hidden in (64, 128, 256, 512)
+    for hidden in (128, 256, 512)
     for batch in (16, 64)
-    if shapes is NARROW or hidden >= 128
 ]
-SECONDS = 0.3  # of a measurement, or a step where that takes longer
 
 
 def thread_rates(rounds: int) -> Rows:
@@ -33,35 +30,23 @@ def thread_rates(rounds: int) -> Rows:
 
     Beside them the work by which `utils.runtime.set_threads` decides, in billions.
     """
-    before, cores, steps, work = torch.get_num_threads(), usable_cores(), {}, {}
+    before, found, tasks = torch.get_num_threads(), {}, {}
     for each in SHAPES:
-        name = f"hidden {each.hidden}, batch {each.batch}, {each.segments} segments"
-        steps[name] = step = Step(each, torch.device("cpu"))
-        rows = each.batch * each.segments
-        work[name] = rows * sum(parameter.numel() for parameter in step.model.parameters()) / 1e9
-        step()
-    rates: dict[str, dict[str, list[float]]] = {name: {} for name in steps}
-    for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
-        for name, step in steps.items():
-            for beside, company in (("alone", contextlib.nullcontext()), ("beside a neighbour", _neighbour())):
-                with company:
-                    for threads in sorted({1, cores}):
-                        torch.set_num_threads(threads)
-                        rates[name].setdefault(f"{threads} {beside}", []).append(_rate(step))
+        name, step = f"hidden {each.hidden}, batch {each.batch}, {each.segments} segments", Step(each, CPU)
+        parameters = sum(parameter.numel() for parameter in step.model.parameters())
+        found[name] = {"work": each.batch * each.segments * parameters / 1e9}
+        tasks |= {(name, threads): partial(_on, threads, step) for threads in sorted({1, usable_cores()})}
+    for beside, company in (("alone", contextlib.nullcontext()), ("beside a neighbour", _neighbour())):
+        with company:
+            for (name, threads), row in interleaved(tasks, CPU, rounds).items():
+                found[name][f"{threads} {beside}"] = 1 / row["median"]
     torch.set_num_threads(before)
-    return {
-        name: {"work": work[name]} | {key: statistics.median(each) for key, each in row.items()}
-        for name, row in rates.items()
-    }
+    return found
 
 
-def _rate(step: Step) -> float:
-    """Steps a second."""
-    began, count = time.perf_counter(), 0
-    while (taken := time.perf_counter() - began) < SECONDS:
-        step()
-        count += 1
-    return count / taken
+def _on(threads: int, step: Step) -> None:
+    torch.set_num_threads(threads)
+    step()
 
 
 @contextlib.contextmanager

@@ -14,13 +14,13 @@ say so, and --rerun trains it anew. Exit status: 0 all done, 1 some runs failed 
 
 import argparse
 import dataclasses
-import errno
 import logging
-import os
 import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -32,11 +32,11 @@ from scripts.reproduce.derived import choice_of_four, split_by_videos
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.plan import Base, Baseline, Planned, Table, plan, print_plan
 from scripts.reproduce.queue import Run, find_workers, resolve, work
-from scripts.reproduce.seed_table import Row
+from scripts.reproduce.seed_table import WHOLE_WORDS, Row
 from scripts.reproduce.tables import dataset_name, write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
-from utils.files import write_bytes
+from utils.files import write_bytes, writing
 from utils.scoring.metrics import most_frequent, random_choice
 from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
@@ -151,7 +151,8 @@ def draw_figure(planned: Planned, base: Base, head: str) -> bool:
     if subprocess.run([sys.executable, *made], check=False).returncode:
         return False
     title = f"{planned.table.title}, on {dataset_name(planned.config)}"
-    text = [f"# {title}", f"    {head}", f"![{title}](figure4.png)", f"Drawn by `python {shlex.join(made)}`."]
+    by = textwrap.fill(f"Drawn by `python {shlex.join(made)}`.", 150, **WHOLE_WORDS)
+    text = [f"# {title}", f"    {head}", f"![{title}](figure4.png)", by]
     write_bytes(base.results / "figure4.md", ("\n\n".join(text) + "\n").encode())
     return True
 
@@ -181,16 +182,6 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args(args)
 
 
-def make_folder(path: Path) -> None:
-    """Make the folder of the results, before hours are spent on what goes there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise UserError(f"--results: {path}: cannot be written ({error.strerror})") from error
-
-
 @command
 def main(args: list[str] | None = None) -> int:
     """Plan, run, write; return the exit status."""
@@ -202,10 +193,7 @@ def main(args: list[str] | None = None) -> int:
     arguments = [*(part for file in files for part in ("--config", file)), *overrides]
     config = resolve(arguments)
     name, features = Path(config.out).name, config.data.features
-    values = {
-        "features": features,
-        "second_features": options.second_features or f"{features}_b32",
-    }
+    values = {"second_features": options.second_features or f"{features}_b32"}
     videos = options.videos or Path(features).parent / "videos"
     dry, results = options.dry_run, options.results / name
     contents = Contents(keep=not dry)
@@ -226,7 +214,9 @@ def main(args: list[str] | None = None) -> int:
     if not known:
         raise UserError("none of the runs can start; --dry-run lists what is missing and how to make it")
 
-    make_folder(base.results)
+    with writing(base.results):  # before hours are spent on what goes there
+        base.results.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=base.results).close()
     failures = work(list(known.values()), find_workers(config.train.device), options.rerun)
     own, failed = [arg for arg in args if arg not in TABLES], bool(faults or failures)
     for table, planned in plans.items():

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from configs.schema import Config
 from dataset import DATASETS
 from scripts.check_features import annotated_videos
-from scripts.offer_choices import offer_choices
-from scripts.split_by_video import split_by_video
+from scripts.reproduce.choices import offer_choices
+from scripts.reproduce.split import split_by_video
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 
@@ -83,10 +83,6 @@ class Derived(NamedTuple):
             raise UserError(f"{self.folder}: cannot be written ({error.strerror})") from error
         shutil.rmtree(old, ignore_errors=True)
         print(f"wrote the annotations {self.folder}")
-
-
-def own_questions(config: Config) -> None:
-    """The questions as they are."""
 
 
 def split_by_videos(config: Config) -> Derived | None:

@@ -19,6 +19,7 @@ from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.feature_folder import THREADS
 from dataset.features import open_features
+from dataset.kinds import WORDS
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
@@ -61,9 +62,9 @@ class Contents:
             raise UserError("data.test names several files; a table is of one")
         where = (data.features, data.layout, data.segments, data.tokens)
         manifests = open_features(*where[:2], kinds, *where[2:]).manifests
-        prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet)
+        prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet, data.spelling)
         videos = tuple(sorted(set(asked["video_id"])))
-        found = {kind: self._videos(kind, videos, *where) for kind in kinds}
+        found = {kind: self._videos(kind, videos, *where) for kind in kinds if kind != WORDS}
         if data.missing == "skip":
             absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
             asked = asked[~asked["video_id"].isin(absent)]
@@ -74,23 +75,34 @@ class Contents:
                 "prompts": prompts,
                 "manifests": manifests,
                 "features": found,
-                "text": self._text(*sentences, *where),
+                "text": self._text(*sentences, WORDS in kinds, *where),
             }
         )
 
 
-def _questions(files: Sequence[str], dataset: str, prompts: str, sheet: str) -> tuple[dict[str, str], pd.DataFrame]:
+def _questions(
+    files: Sequence[str], dataset: str, prompts: str, sheet: str, spelling: str
+) -> tuple[dict[str, str], pd.DataFrame]:
     """The prompts by template, and the questions of all files."""
-    table = PromptTable.read(prompts, sheet)
+    table = PromptTable.read(prompts, sheet, spelling)
     return table.templates, pd.concat(read_annotations(path, dataset, table).questions for path in files)
 
 
 def _text(
-    ids: Sequence[str], questions: Sequence[str], prompts: Sequence[str], features: str, layout: str, *sizes: int
+    ids: Sequence[str],
+    questions: Sequence[str],
+    prompts: Sequence[str],
+    words: bool,
+    features: str,
+    layout: str,
+    *sizes: int,
 ) -> str:
-    """Digest of the text rows of the questions."""
-    text = open_features(features, layout, (), *sizes).read_text(ids, questions, prompts)
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in text)).hexdigest()
+    """Digest of the text rows of the questions, and of their words."""
+    text = open_features(features, layout, (WORDS,) if words else (), *sizes).read_text(ids, questions, prompts)
+    digest = hashlib.sha256()
+    for array in text[:-1] if text.words is None else text:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def _videos(

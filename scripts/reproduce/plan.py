@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import pandas as pd
 from configs.schema import Config
 from dataset.config import DataConfig
 from scripts.reproduce.cost import lacking, training_flop, unmerged
-from scripts.reproduce.derived import Derived, own_questions
+from scripts.reproduce.derived import Derived
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from scripts.reproduce.seed_table import Row
@@ -51,7 +50,7 @@ class Table:
     by_type: bool = False
     of: str = "music_avqa"
     later: dict[str, Row] | None = None
-    questions: Callable[[Config], Derived | None] = own_questions
+    questions: Callable[[Config], Derived | None] | None = None
     measure: Callable[[Run], Row] = accuracy
     seeds: int | None = None
     note: str = ""
@@ -96,7 +95,7 @@ def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
     for options that do not fit the table.
     """
     config = resolve(base.arguments)
-    derived = table.questions(config)
+    derived = table.questions(config) if table.questions else None
     due = None
     if derived and (base.dry or derived.absent):
         due = derived if derived.due() else None
@@ -136,8 +135,7 @@ def _words(options: str, values: dict[str, Any]) -> list[str]:
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    seen, waits = set(), []
-    done_flop, done_seconds, todo_flop, todo = 0.0, 0.0, 0.0, 0
+    seen, waits, flops = set(), [], []
     for planned in plans:
         print(f"\n{planned.table.title}")
         if planned.due:
@@ -160,28 +158,17 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
             new = {(repr(config), seed): runs.get(seed) for seed in planned.seeds(base)}
             new = {key: run for key, run in new.items() if key not in seen}
             seen |= new.keys()
-            for run in new.values():
-                share = len(run.epochs) / run.config.train.epochs if run else 0.0
-                done_flop += share * flop
-                done_seconds += sum(epoch["train_seconds"] for epoch in run.epochs) if run else 0.0
-                todo_flop += (1 - share) * flop
-                todo += not (run and run.done)
+            left = [1 - len(run.epochs) / run.config.train.epochs if run else 1 for run in new.values()]
+            flops += [flop * share for share, run in zip(left, new.values(), strict=True) if not (run and run.done)]
             print(f"  {name}: {states}; {_readable(flop)} each" + ("" if new else ", counted above"))
             if not (runs and all(run.done for run in runs.values())):
                 print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
-    print(f"\n{todo} runs to do, {_readable(todo_flop)}, ", end="")
-    problems = []
+    problems, at_once = [], 1
     try:
         at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
-        at_once, problems = 1, [str(error)]
-    print(f"{at_once} at a time; ", end="")
-    if done_seconds:
-        rate = done_flop / done_seconds
-        left = timedelta(seconds=round(todo_flop / rate / at_once))
-        print(f"about {left} at the {_readable(rate)}/s of what is done")
-    else:
-        print("the time is known once the first has begun")
+        problems = [str(error)]
+    print(f"\n{len(flops)} runs to do, {_readable(sum(flops))}, {at_once} at a time")
     problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
     lacks = (lacking(config, planned.asked) for planned in plans for config in planned.configs.values())
     problems += dict.fromkeys(reason for reason in lacks if reason and " ".join(reason.split()) not in waits)

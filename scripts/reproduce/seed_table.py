@@ -6,6 +6,7 @@ A row is a dict column -> number, as in `utils.scoring.metrics`; a table of pred
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from utils.scoring.metrics import Columns
 from utils.scoring.plots import BLUE, LIGHT_GREY, PALE_BLUE, VERMILION, save_png
 
 Row = Mapping[str, float]
+WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
 
 
 class Difference(NamedTuple):
@@ -90,7 +92,7 @@ def write_markdown(
             if reference:
                 cells[-1] += _against(line.difference)
         text.append(f"**{heading}**\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in cells))
-    text.append("\n".join(f"- {note}" for note in notes))
+    text.append("\n".join(textwrap.fill(f"- {note}", 150, subsequent_indent="  ", **WHOLE_WORDS) for note in notes))
     write_bytes(path, ("\n\n".join(text) + "\n").encode())
 
 

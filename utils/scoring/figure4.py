@@ -2,8 +2,10 @@
 
 Left the question in words; right the weights of all T segments as bars, the K selected ones marked, under them the
 sound or the segments in which the prompt is true, and the selected frames with the audio's weights on their patches.
+Where several models were asked, the question stands above, and each has such a row with its own answer at the left.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,17 +35,15 @@ WHITE = 340  # what a white pixel would be if a frame under heat were not dimmed
 
 # Inches.
 MARGIN, TEXT, AXIS, WIDE = 0.2, 2.75, 0.62, 7.6  # across: the words, the axis' labels, the pictures
-BARS, MEL, BAND, SECONDS, GAP, BETWEEN = (
-    0.62,
-    0.5,
-    0.17,
-    0.26,
-    0.06,
-    0.32,
-)  # down: weights, sound, truth, axis; between frames, blocks
+BARS, MEL, BAND, SECONDS = 0.62, 0.5, 0.17, 0.26  # down: weights, sound, truth, axis
+GAP, BETWEEN = 0.06, 0.32  # between frames, blocks
 HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
+MODELS = 0.14  # between the rows of two models
 COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at most
 TALL = 0.65  # of a frame, at least, where five of them fit in a row
+
+
+Words = list[tuple[str, dict]]  # lines, each with its style
 
 
 class Frame(NamedTuple):
@@ -72,21 +72,25 @@ class Example:
     true: Sequence[int] | None  # segments in which the prompt is true; None where nobody knows
     frames: list[Frame]  # K
     fit: str | None  # "crop" or "squash": the part of a frame that CLIP saw; None where it is not known
+    model: str = ""  # its name, where several are drawn
     start: float = 0.0  # second of the video at which segment 0 begins
     mel: np.ndarray | None = None  # (bands, frames) of the sound, which is drawn where it is given
 
 
 def draw(examples: Sequence[Example], title: str, path: str | Path) -> None:
-    """Draw the examples to a PNG file. Raises `UserError` if it cannot be written."""
-    heights = [_height(example) for example in examples]
+    """Draw the examples to a PNG file; those in a row of one name and question are several models.
+
+    Raises `UserError` if it cannot be written.
+    """
+    blocks = [list(block) for _, block in itertools.groupby(examples, lambda example: (example.name, example.question))]
     width = MARGIN + TEXT + AXIS + WIDE + MARGIN
-    height = HEAD + sum(heights) + BETWEEN * len(examples)
+    height = HEAD + sum(map(_height, blocks)) + BETWEEN * len(blocks)
     figure = Figure(figsize=(width, height))
     top = _Place(figure, HEAD)
     _head(figure, examples, title)
-    for example, tall in zip(examples, heights, strict=True):
-        _block(top, example)
-        top = top.below(tall + BETWEEN)
+    for block in blocks:
+        _block(top, block)
+        top = top.below(_height(block) + BETWEEN)
     save_png(figure, path, dpi=160)
 
 
@@ -108,6 +112,10 @@ class _Place:
         at = left / self.width, 1 - (self.top + down) / self.height
         self.figure.text(*at, words, va="top", parse_math=False, **style)
 
+    def lines(self, words: Words) -> None:
+        for number, (line, style) in enumerate(words):
+            self.text(MARGIN, number * LINE, line, **style)
+
 
 def _layout(example: Example) -> tuple[int, int, float, float]:
     """Rows and columns of the frames, and the width and height of a frame's place."""
@@ -124,50 +132,72 @@ def _axis_height(example: Example) -> float:
     return BARS + (0 if example.true is None else BAND) + (0 if example.mel is None else MEL) + SECONDS
 
 
-def _height(example: Example) -> float:
+def _row_height(example: Example, words: Words) -> float:
     rows, _, _, tall = _layout(example)
-    return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(_words(example)))
+    return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(words))
 
 
-def _words(example: Example) -> list[tuple[str, dict]]:
-    """The lines of the left column with their style."""
+def _height(block: list[Example]) -> float:
+    above, beside = _words(block)
+    rows = [_row_height(example, words) for example, words in zip(block, beside, strict=True)]
+    return LINE * len(above) + sum(rows) + MODELS * (len(block) - 1)
+
+
+def _words(block: list[Example]) -> tuple[Words, list[Words]]:
+    """The lines above a block, and those at the left of each model's row."""
+    first, several = block[0], len(block) > 1
     small, plain = {"fontsize": 7.5, "color": DARK}, {"fontsize": 8.5}
     bold = {"fontsize": 9, "fontweight": "bold"}
-    verdict = []
-    if example.answer is not None:
-        verdict = _wrapped(f"Annotated: {example.answer.replace('_', ' ')}", plain)
-        right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
-        verdict.append(right if example.correct else wrong)
-    return [
-        *_wrapped(example.kind, small),
-        *_wrapped(example.name, small),
-        ("", {}),
-        *_wrapped(example.question, bold),
-        ("", {}),
-        *_wrapped(f"Prompt: {example.prompt}", plain),
-        ("", {}),
-        *_wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain),
-        *verdict,
+    wide = TEXT + WIDE if several else TEXT  # short of the edge, as drawn letters may be wider
+    about = [f"{first.kind}; {first.name}"] if several else [first.kind, first.name]
+    gap: Words = [] if several else [("", {})]
+    question = [
+        *(line for words in about for line in _wrapped(words, small, wide)),
+        *gap,
+        *_wrapped(first.question, bold, wide),
+        *gap,
+        *_wrapped(f"Prompt: {first.prompt}", plain, wide),
+        *gap,
     ]
+    right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
+    known = first.answer is not None
+    annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide) if known else []
+    rows = []
+    for example in block:
+        verdict = [right if example.correct else wrong] if known else []
+        predicted = _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
+        other = [] if example.prompt == first.prompt else _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
+        before = _wrapped(example.model, bold, TEXT) + other if several else question
+        rows.append([*before, *predicted, *([] if several else annotated), *verdict])
+    return ([*question, *annotated, ("", {})] if several else []), rows
 
 
-def _wrapped(words: str, style: dict) -> list[tuple[str, dict]]:
-    """Lines of words, each with its style, as wide as the left column at most."""
+def _wrapped(words: str, style: dict, width: float) -> Words:
+    """Words in lines of so many inches at most."""
     font = FontProperties(size=style["fontsize"], weight=style.get("fontweight"))
     lines: list[str] = []
     for word in words.split():
         longer = f"{lines[-1]} {word}" if lines else ""
         points, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
-        if lines and points <= 72 * TEXT:
+        if lines and points <= 72 * width:
             lines[-1] = longer
         else:
             lines.append(word)
     return [(line, style) for line in lines]
 
 
-def _block(top: _Place, example: Example) -> None:
-    for number, (words, style) in enumerate(_words(example)):
-        top.text(MARGIN, number * LINE, words, **style)
+def _block(top: _Place, block: list[Example]) -> None:
+    above, beside = _words(block)
+    top.lines(above)
+    top = top.below(LINE * len(above))
+    for example, words in zip(block, beside, strict=True):
+        top.lines(words)
+        _look(top, example)
+        top = top.below(_row_height(example, words) + MODELS)
+
+
+def _look(top: _Place, example: Example) -> None:
+    """What one model looked at: the time line, below it the frames."""
     left = MARGIN + TEXT + AXIS
     _time_line(top, left, example)
     _, columns, wide, tall = _layout(example)

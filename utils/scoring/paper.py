@@ -144,7 +144,7 @@ def format_table(columns: Columns, rows: Mapping[str, Row], published: Mapping[s
     print them with none.
     """
     groups = columns.layout(dict.fromkeys(column for row in rows.values() for column in row))
-    blocks = {**published, "This project": rows}
+    blocks = {**published, "Scored here": rows}
     widths = {column: max(6, len(label) + 1) for inner in groups.values() for column, label in inner.items()}
     for name, inner in groups.items():  # a header over few columns needs room too
         widths[next(iter(inner))] += max(0, len(name) + 1 - sum(widths[column] for column in inner))

@@ -23,25 +23,16 @@ def report(
     published: Mapping[str, Mapping[str, Row]],
     published_questions: int | None = None,
     measure: Callable[[], Mapping[str, Scores]] = dict,
-) -> None:
-    """Print the row `name` below published ones and write what there is into `out`.
+) -> dict[str, Any]:
+    """Print the row `name` below published ones, write what there is into `out`; returns what metrics.json holds.
 
     predictions.csv, metrics.json, confusion.png, accuracy.png; errors_by_template.csv where templates are known; and
     grounding.csv where `measure`, which is called once the predictions are written, has scores of further measures.
     Where published rows are known to be for another number of questions, that is said and the picture leaves them out.
     """
     write_predictions(out / "predictions.csv", predictions)
-    row, interval = accuracy_row(predictions, columns), bootstrap_interval([predictions], columns)
-    print(format_table(columns, {name: row}, published))
-    low, high = interval["All"]
-    print(
-        f"\n{len(predictions)} questions, {row['All']:.2f} % correct, 95 % interval over videos {low:.2f} to {high:.2f}"
-        "\n(what other test videos would change for this very model; a run from another seed may differ by more)"
-    )
-    others = published and published_questions not in (None, len(predictions))
-    if others:
-        print(f"The published rows are for {published_questions} questions; these are {len(predictions)}.")
-    metrics: dict[str, Any] = {"questions": len(predictions), "accuracy": row, "interval95": interval}
+    metrics = show(predictions, name, columns, published, published_questions)
+    others = published_questions not in (None, len(predictions))
     written = ["predictions.csv", "metrics.json", "confusion.png", "accuracy.png"]
     if measures := measure():
         metrics |= {
@@ -57,11 +48,32 @@ def report(
         write_bytes(out / "errors_by_template.csv", errors.encode())
         written.append("errors_by_template.csv")
     confusion_matrix(predictions, out / "confusion.png")
-    best_known = next(iter(published.values()), {}).get("TSPM") if not others else None
+    best_known = None if others else next(iter(published.values()), {}).get("TSPM")
     accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
     metrics["predictions_sha256"] = sha256(out / "predictions.csv")
     seal(out / "metrics.json", metrics)  # last: a run that has it is done
     print("\nwrote", ", ".join(str(out / file) for file in written))
+    return metrics
+
+
+def show(
+    predictions: pd.DataFrame,
+    name: str,
+    columns: Columns,
+    published: Mapping[str, Mapping[str, Row]],
+    published_questions: int | None = None,
+) -> dict[str, Any]:
+    """Print the row `name` below published ones, with its interval; returns questions, accuracy and interval95."""
+    row, interval = accuracy_row(predictions, columns), bootstrap_interval([predictions], columns)
+    print(format_table(columns, {name: row}, published))
+    low, high = interval["All"]
+    print(
+        f"\n{len(predictions)} questions, {row['All']:.2f} % correct, 95 % interval over videos {low:.2f} to {high:.2f}"
+        "\n(what other test videos would change for this very model; a run from another seed may differ by more)"
+    )
+    if published and published_questions not in (None, len(predictions)):
+        print(f"The published rows are for {published_questions} questions; these are {len(predictions)}.")
+    return {"questions": len(predictions), "accuracy": row, "interval95": interval}
 
 
 def print_measure(

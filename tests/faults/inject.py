@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from scripts.faults.world import World
+from tests.faults.world import World
 
 UNDER_WAY = ("killed", "file size limited", "disk full", "folder removed", "folder read-only")
 DAMAGE = ("file truncated", "bytes zeroed", "bit flipped", "file removed")
@@ -27,13 +27,7 @@ INPUTS = {  # what each command reads, besides encoders
     "test": ("bandstand/*/*.json", "prompts.xlsx", "features/text/*", "features/*/packed/*", "runs/one/best.pt"),
     "reproduce": ("bandstand/*/*.json", "prompts.xlsx", "features/*/*"),
 }
-# What is read as it is: with other bytes, it is another input.
-OWNERS = (
-    "media",
-    "annotations",
-    "spreadsheets",
-    "manifests",
-)  # what is read as it is: with other bytes, it is another input
+OWNERS = ("media", "annotations", "spreadsheets", "manifests")  # read as they are: with other bytes, another input
 READ_AGAIN = r"/results/|metrics\.json$|predictions.csv|code.json"  # of what a queue writes, all that it reads again
 
 

@@ -31,7 +31,7 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 11  # of a video; Bandstand's scenes need as many
-PATIENCE = 60  # s, after which a command hangs
+PATIENCE = 300  # s, after which a command hangs; other programs may be at work
 # Notes for the next run, logs, a copy that a whole run no longer needs.
 PASSING = re.compile(r"(^|/)(\.[^/]*|events[^/]*|log\.txt|label\.txt|failures\.csv|last\.before\.pt)$")
 TIMES = re.compile(rb'"train_seconds": [\d.e-]+|\b1\d{18}\b')  # the latter in ns

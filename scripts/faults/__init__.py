@@ -1,1 +1,0 @@
-"""Faults injected into every long command, and what became of them: `python -m scripts.faults`."""

@@ -1,0 +1,1 @@
+"""Faults injected into every long command, and what became of them: `python -m tests.faults`."""
