@@ -160,11 +160,11 @@ def _words(block: list[Example]) -> tuple[Words, list[Words]]:
         *gap,
     ]
     right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
-    known = first.answer is not None
-    annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide) if known else []
+    told = first.answer
+    annotated = [] if told is None else _wrapped(f"Annotated: {told.replace('_', ' ')}", plain, wide)
     rows = []
     for example in block:
-        verdict = [right if example.correct else wrong] if known else []
+        verdict = [] if told is None else [right if example.correct else wrong]
         predicted = _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
         other = [] if example.prompt == first.prompt else _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
         before = _wrapped(example.model, bold, TEXT) + other if several else question
