@@ -81,7 +81,7 @@ def main() -> None:
     logging.getLogger("thop").setLevel(logging.WARNING)
 
     print(f"{'':16}{'parameters M':>14}{'trained M':>11}{'GFLOP':>8} |{'thop M':>8}{'thop G':>8}")
-    for path in [None, *sorted(Path("configs/ablations").glob("*.yaml"))]:
+    for path in [None, *sorted(Path("configs/ablations").glob("[!l]*.yaml"))]:
         config, _ = schema.parse(_parser(), [*sys.argv[1:], *(["--config", str(path)] if path else [])])
         name = path.stem if path else "default"
         clip = "ViT-B/32" if name == "vit_b32" else "ViT-L/14"

@@ -2,8 +2,8 @@
 
     python -m scripts.train_bandstand_encoders --out assets/bandstand
 
-Writes two CLIPs of different patch size and a VGGish (float16 state_dicts), which feature extraction reads as it reads
-the public weights, and prints what they know of scenes that they never saw.
+Writes two CLIPs of different patch size, one that was taught no prompts, and a VGGish (float16 state_dicts). Feature
+extraction reads them as it reads the public weights. Prints what they know of scenes that they never saw.
 """
 
 import time
@@ -35,10 +35,10 @@ def save(network: nn.Module, path: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def make_clip(file: str, patch: int, args: Namespace) -> None:
+def make_clip(file: str, patch: int, args: Namespace, taught_prompts: bool = True) -> None:
     """Train a CLIP of this patch size, measure it, save it."""
     prompts = PromptTable.read(args.prompts, "MUSIC-AVQA")
-    teacher, seen = train_clip(args.seed, patch, args.clip_steps, args.scenes, prompts)
+    teacher, seen = train_clip(args.seed, patch, args.clip_steps, args.scenes, prompts, taught_prompts)
     unseen = torch.tensor(sorted(set(range(WORDS)) - seen))
     teacher.clip.token_embedding.weight.data[unseen] = 0  # words that nobody taught say nothing, and compress well
     held_out = lessons(args.seed, HELD_OUT, SECONDS, prompts)
@@ -58,6 +58,7 @@ def make_vggish(file: str, args: Namespace) -> None:
 ENCODERS: dict[str, Callable[[str, Namespace], None]] = {
     "clip.pt": partial(make_clip, patch=16),
     "clip_second.pt": partial(make_clip, patch=28),  # Table 5 compares two
+    "clip_captions.pt": partial(make_clip, patch=16, taught_prompts=False),  # what a CLIP finds by itself
     "vggish.pth": make_vggish,
 }
 

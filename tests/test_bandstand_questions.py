@@ -228,7 +228,7 @@ def test_words_alone_do_not_give_the_answer(demo):
         guess = (by_words[words] or by_words[text]).most_common(1)[0][0]
         right[row["anser"] in ("yes", "no")].append(guess == row["anser"])
     assert np.mean(right[True]) < 0.54
-    assert np.mean(right[False]) < 0.25
+    assert np.mean(right[False]) < 0.3  # of counts, a mute picture's is as frequent as all others together
 
 
 def test_the_other_modality_alone_does_not_give_the_answer(demo):

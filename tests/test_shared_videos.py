@@ -19,6 +19,8 @@ from utils.scoring.evaluation import answer
 
 CPU = Runtime(torch.device("cpu"))
 VARIANTS = [{}, {"spm_frames": "first_k"}, {"temporal": "even"}, {"spatial": "frames"}, {"tokens": 3}]
+LEARNED = {"temporal": "learned", "spatial": "pairs", "order": True, "sounds": True, "fusion": "deep"}
+VARIANTS.append(LEARNED | {"streams": ["a_sel", "v_sel", "v_spa", "fit"]})
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nets.layers import FeedForward
-from nets.tspm.spatial import FramesOnly, MergingTokenBlock, SpatialPerception, TokenBlock
+from nets.tspm.spatial import FramesOnly, MergingTokenBlock, PrintedQuery, SpatialPerception, TokenBlock
 from tests.test_token_merging import naive_merge
 
 DIM = 16
@@ -23,7 +23,7 @@ def test_without_spm_the_selected_frames_stand_in():
     index = torch.arange(4).expand(3, 4)
     stands_in, *looked = FramesOnly()(audio, frame, None, torch.arange(3), index)
     assert torch.equal(stands_in, frame)
-    assert looked == [None, None, None]
+    assert looked == [None, None, None, {}]
 
 
 def linear(x, weight, bias):
@@ -92,7 +92,7 @@ def test_merging_follows_the_schedule_in_order():
     spatial = random_weights(SpatialPerception(project, DIM, 4, 0.1, (3, 2, 0), first_k=False))
     token, audio = torch.randn(2, 5, 9, 6).double(), torch.randn(2, 2, DIM).double()
     video, index = torch.tensor([1, 0]), torch.tensor([[0, 3], [2, 4]])
-    made, segments, weights, source = spatial(audio, torch.randn(2, 2, DIM), token, video, index)
+    made, segments, weights, source, _ = spatial(audio, torch.randn(2, 2, DIM), token, video, index)
     assert torch.equal(segments, index)
     for row in range(2):
         for k in range(2):
@@ -105,3 +105,20 @@ def test_merging_follows_the_schedule_in_order():
             expected, looked = spatial.audio_query(audio[row, k][None], torch.tensor(tokens).double()[None])
             torch.testing.assert_close(made[row, k], expected[0], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(weights[row, k], looked[0], atol=1e-5, rtol=1e-5)
+
+
+def test_eq_5_as_printed_is_that_of_plain_loops():
+    """Tokens + self-attention + the audio's attention, every token by itself; then their mean."""
+    torch.manual_seed(0)
+    query = PrintedQuery(DIM, 4, 0.1).eval()
+    audio, tokens = torch.randn(3, DIM), torch.randn(3, 5, DIM)
+    read, weights = query(audio, tokens)
+    plain = [torch.nn.MultiheadAttention(DIM, heads, batch_first=True) for heads in (1, 4)]
+    for layer, ours in zip(plain, (query.among_tokens, query.from_audio), strict=True):
+        layer.load_state_dict(ours.state_dict())
+    among, _ = plain[0](tokens, tokens, tokens)
+    heard, looked = plain[1](audio[:, None], tokens, tokens)
+    torch.testing.assert_close(weights, looked[:, 0])
+    for n in range(3):
+        expected = sum(tokens[n, s] + among[n, s] + heard[n, 0] for s in range(5)) / 5
+        torch.testing.assert_close(read[n], expected)

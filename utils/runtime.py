@@ -18,7 +18,7 @@ from utils.numerics import set_precision
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(days=7)  # where one process has hours of work before it meets the others
-SMALL = 1e10  # parameters x rows of a batch: below it, a second thread gains little
+SMALL = 2e9  # parameters x rows of a batch: below it, a second thread gains nothing: results/benchmark/threads.md
 # How gloo and NCCL say that they have lost another process. All other errors are this process's own.
 LOST = re.compile(r"\[\S*/gloo/transport/\S+\] |.*ncclRemoteError", re.DOTALL)
 

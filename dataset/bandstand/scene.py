@@ -111,7 +111,7 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
     rng = np.random.default_rng((seed, stream, index))
     times = np.arange(seconds + 1) + np.r_[0, rng.uniform(-JITTER, JITTER, seconds - 1), 0]
     instruments = _band(rng)
-    track = rng.choice(["own", "extra", "dubbed"], p=[0.55, 0.15, 0.30])
+    track = rng.choice(["own", "extra", "dubbed"], p=[0.75, 0.10, 0.15])
     absent = [i for i in INSTRUMENTS if i not in instruments]
     unseen = {"own": 0, "extra": 1, "dubbed": int(rng.integers(1, 5))}[track]
     if track == "extra":
@@ -123,11 +123,10 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
     size = len(instruments) + unseen
     loudness, rate = iter(_deal(rng, LOUDNESS_DB, size)), iter(_deal(rng, NOTES_PER_SECOND, size))
     performers: list[Performer] = []
+    mimes = _mimes(rng, instruments, seen_plans) if track != "dubbed" else instruments
     for instrument, (place, box), plan in zip(instruments, _spots(rng, len(instruments)), seen_plans, strict=True):
-        alone = instruments.count(instrument) == 1  # by ear, two of a kind could not be told from one
-        mimes = track == "dubbed" or (alone and rng.random() < 0.12)
         intervals, present = _timed(plan, times), _presence(rng, plan, times)
-        heard = bool(plan) and not mimes
+        heard = bool(plan) and instrument not in mimes
         performers.append(SeenPerformer(instrument, heard, intervals, next(loudness), next(rate), present, place, box))
     for instrument, plan in zip(rng.choice(absent, unseen, replace=False), unseen_plans, strict=True):
         if plan:
@@ -144,12 +143,18 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
 
 def _band(rng: np.random.Generator) -> list[str]:
     """One to four instruments for the picture; in a third of the bands some are the same."""
-    size = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.25, 0.35, 0.25]))
+    size = int(rng.choice([1, 2, 3, 4], p=[0.10, 0.20, 0.35, 0.35]))
     instruments = [str(i) for i in rng.choice(INSTRUMENTS, size, replace=False)]
-    if size > 1 and rng.random() < 0.4:
+    if size > 1 and rng.random() < 0.3:
         copies = int(rng.integers(2, size + 1))
         instruments[:copies] = [instruments[0]] * copies
     return [instruments[i] for i in rng.permutation(size)]
+
+
+def _mimes(rng: np.random.Generator, instruments: list[str], plans: list[Plan]) -> list[str]:
+    """Who only mimes: up to two of those who play, none of them with another of its kind, which by ear could be it."""
+    able = [i for i, plan in zip(instruments, plans, strict=True) if plan and instruments.count(i) == 1]
+    return [able[i] for i in rng.permutation(len(able))[: rng.choice(3, p=[0.3, 0.45, 0.25])]]
 
 
 def _spots(rng: np.random.Generator, size: int) -> list[tuple[str, Box]]:
@@ -171,7 +176,7 @@ def _spots(rng: np.random.Generator, size: int) -> list[tuple[str, Box]]:
 
 def _arrange(rng: np.random.Generator, size: int, seconds: int) -> list[Plan]:
     """Whole-second intervals for each of `size` performers; about one in six never plays, one at least does."""
-    way = rng.choice(["together", "staggered", "turns", "free"], p=[0.25, 0.35, 0.15, 0.25])
+    way = rng.choice(["together", "staggered", "turns", "free"], p=[0.15, 0.50, 0.15, 0.20])
     shortest = max(3, seconds // 6)
     latest = seconds - shortest
     if way == "together":

@@ -9,7 +9,7 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from nets.tspm.model import TSPM
 
-Stream = Literal["a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_sel", "v_spa"]
+Stream = Literal["fit", "a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_sel", "v_spa"]
 
 
 @dataclass
@@ -24,12 +24,26 @@ class TSPMOptions(ModelOptions):
     """Attention heads of the temporal selection, the audio's query and the question's query."""
     dropout: float = 0.1
     """Dropout rate, on attention weights and on every branch."""
-    temporal: Literal["top_k", "even", "all"] = "top_k"
-    """Segments: the K most attended by the prompt (TPM), K evenly spaced (w/o TPM), all of them (w/o TPC)."""
+    order: bool = False
+    """Tell segments their place in time and what was just before and after; the paper does not."""
+    sounds: bool = False
+    """Bring sound to CLIP's space, where words can be compared with it; the paper does not."""
+    what: float = 0.3
+    """Weight of the loss that teaches it: a second's sound belongs to its own picture. Only with `sounds`."""
+    temporal: Literal["top_k", "printed", "learned", "similarity", "even", "all"] = "top_k"
+    """Segments: the K most attended by the prompt (TPM, not trained; or by Eq. 1 as printed), by scores that the answer
+    trains, by CLIP's own similarity, K evenly spaced (w/o TPM), all of them (w/o TPC)."""
+    start: Literal["similarity", "random"] = "similarity"
+    """What the learned scores are at first."""
+    gate: Literal["weights", "perturbed"] = "weights"
+    """How the answer reaches the learned scores: by the softmax of the selected, or by a perturbed selection."""
     top_k: int = 10
     """Number K of selected segments."""
-    spatial: Literal["tokens", "frames"] = "tokens"
-    """The audio attends to visual tokens (SPM), or the selected frames stand in for them (w/o SPM)."""
+    spatial: Literal["tokens", "printed", "pairs", "frames"] = "tokens"
+    """The audio attends to visual tokens (SPM; or by Eq. 5 as printed), by what it learns from pairs, or frames stand
+    in for them (w/o SPM)."""
+    where: float = 0.3
+    """Weight of the loss of `spatial: pairs`: a second's sound resembles a token of its own picture."""
     tokens: int = 14
     """Tokens S per frame after merging. Where more are stored (data.tokens), the SPM blocks merge down to S."""
     spm_blocks: int = 1
@@ -39,9 +53,16 @@ class TSPMOptions(ModelOptions):
     streams: list[Stream] = field(default_factory=lambda: ["a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_spa"])
     """Streams that the fusion concatenates, in order. The paper's Eq. 6 is [a_sel, v_sel, v_spa]."""
 
+    ways: int = 8
+    """In how many ways the stream `fit` compares the question with what is seen and heard."""
+    fusion: Literal["product", "deep"] = "product"
+    """Fused streams times the question (Eq. 6-7), or both and their product through a network of two layers."""
+    fusion_width: int = 256
+    """Width of the product in `fusion: deep`."""
+
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "top_k", "tokens", "spm_blocks"):
+        for name in ("hidden", "heads", "top_k", "tokens", "spm_blocks", "ways", "fusion_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1, is {getattr(self, name)}")
         if self.hidden % self.heads:
@@ -50,7 +71,7 @@ class TSPMOptions(ModelOptions):
             raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
         if len(set(self.streams)) != len(self.streams):
             raise UserError(f"model.streams names a stream twice: {self.streams}")
-        if {name[0] for name in self.streams} != {"a", "v"}:
+        if not {name[0] for name in self.streams} >= {"a", "v"}:
             raise UserError(
                 f"model.streams must hold an audio and a visual stream, is {self.streams}; "
                 "for one of them alone take --model.network means"
@@ -59,7 +80,7 @@ class TSPMOptions(ModelOptions):
     @property
     def kinds(self) -> tuple[str, ...]:
         """Audio, frames, and tokens where they can reach the answer."""
-        reads_tokens = self.spatial == "tokens" and not {"v_spa", "v_grd"}.isdisjoint(self.streams)
+        reads_tokens = self.spatial != "frames" and not {"v_spa", "v_grd"}.isdisjoint(self.streams)
         return ("audio", "frame", "token") if reads_tokens else ("audio", "frame")
 
     def stored_tokens(self) -> int:

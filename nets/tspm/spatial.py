@@ -5,13 +5,14 @@ tokens, Dt token width, D hidden width, S' stored videos.
 
 Each module maps the selected audio and frames (B, K, D), the videos' tokens (S', T, M, Dt), the batch's rows in them
 (B,) and the selected indices (B, K) to `v_spa` (B, K, D), the segments whose tokens were read (B, K), the audio's
-weights over these (B, K, S), and where each stored token ended (B, K, M).
+weights over these (B, K, S), where each stored token ended (B, K, M), and losses of its own.
 """
 
 import torch
 from torch import Tensor, nn
 
-from nets.layers import Dropout, FeedForward, QueryBlock, SingleHeadAttention
+from nets.layers import Dropout, FeedForward, QueryAttention, QueryBlock, SingleHeadAttention
+from nets.network import Loss
 from nets.token_merging import match_tokens, merge_source, merge_tokens
 
 
@@ -60,19 +61,26 @@ class SpatialPerception(nn.Module):
     """
 
     def __init__(
-        self, project: nn.Linear, dim: int, heads: int, dropout: float, merge_schedule: tuple[int, ...], first_k: bool
+        self,
+        project: nn.Linear,
+        dim: int,
+        heads: int,
+        dropout: float,
+        merge_schedule: tuple[int, ...],
+        first_k: bool,
+        query: type[nn.Module] = QueryBlock,
     ):
         super().__init__()
         self.token = project
         self.blocks = nn.ModuleList(
             MergingTokenBlock(dim, dropout, r) if r else TokenBlock(dim, dropout) for r in merge_schedule
         )
-        self.audio_query = QueryBlock(dim, heads, dropout)
+        self.audio_query = query(dim, heads, dropout)
         self.frames = _first_k if first_k else _selected
 
     def forward(
         self, audio: Tensor, frame: Tensor, token: Tensor, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Loss]]:
         """Attend from the audio to the tokens of the selected segments."""
         segments = self.frames(index)  # (B, K)
         pairs = torch.stack([video[:, None].expand_as(index), segments, index]).flatten(1)  # (3, B K)
@@ -85,7 +93,21 @@ class SpatialPerception(nn.Module):
             x, size, source = block(x, size, source)  # Eq. 4, (P, S, D)
         attended, weights = self.audio_query(audio.flatten(0, 1)[one], x)  # Eq. 5
         attended, weights, source = (part[of].unflatten(0, index.shape) for part in (attended, weights, source))
-        return attended, segments, weights, source
+        return attended, segments, weights, source, {}
+
+
+class PrintedQuery(nn.Module):
+    """Eq. 5 as printed: tokens + their self-attention + the audio's attention to them, then the mean over tokens."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.among_tokens = SingleHeadAttention(dim, dropout)
+        self.from_audio = QueryAttention(dim, heads, dropout)
+
+    def forward(self, audio: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Audio (P, D) over tokens (P, S, D) -> (P, D) and weights (P, S)."""
+        attended, weights = self.from_audio(audio[:, None], tokens)  # (P, 1, D), (P, 1, S)
+        return (tokens + self.among_tokens(tokens, tokens) + attended).mean(dim=1), weights[:, 0]
 
 
 class FramesOnly(nn.Module):
@@ -95,9 +117,9 @@ class FramesOnly(nn.Module):
 
     def forward(
         self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
-    ) -> tuple[Tensor, None, None, None]:
+    ) -> tuple[Tensor, None, None, None, dict[str, Loss]]:
         """The selected frames as they are."""
-        return frame, None, None, None
+        return frame, None, None, None, {}
 
 
 def everyone(pairs: Tensor) -> tuple[slice, slice]:

@@ -1,13 +1,15 @@
-"""Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2), and what replaces it in Tables 3 and 4.
+"""Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2), what replaces it in Tables 3 and 4, and one that learns.
 
-B questions, V videos, T segments, K selected segments, D hidden width, Dq width of the text features.
+B questions, V videos, T segments, K selected segments, D hidden width, Df and Dq widths of frame and text features.
 
-Each module maps prompt features (B, Dq), projected frames (V, T, D) and the video of each question (B,) to segment
-weights (B, T) and the indices of the selected segments (B, K), ascending in time.
+Each module maps prompt features (B, Dq), frame features and the sounds of `nets.tspm.joint` (V, T, Df), projected audio
+and frames (V, T, D) and the video of each question (B,) to segment weights (B, T), the indices of the selected segments
+(B, K), ascending in time, and a gate (B, K, 1), 1 on average, by which what they give is weighted.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from nets.layers import attention_weights
 
@@ -32,12 +34,125 @@ class TemporalPerception(nn.Module):
         nn.init.uniform_(self.key.weight, -bound, bound)
 
     @torch.no_grad()
-    def forward(self, prompt: Tensor, frame: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Select segments by the attention of the prompt."""
         query = self.query(self.prompt(prompt))[:, None]  # (B, 1, D)
         weights = attention_weights(query, self.key.weight, frame[asked], self.heads).mean(dim=2)[:, 0]  # Eq. 1, (B, T)
-        index = weights.topk(self.top_k, dim=-1).indices.sort(dim=-1).values  # Eq. 2, (B, K)
-        return weights, index
+        index = largest(weights, self.top_k)  # Eq. 2, (B, K)
+        return weights, index, frame.new_ones(*index.shape, 1)
+
+
+class PrintedSelection(nn.Module):
+    """Eq. 1 as printed: the prompt's feature itself is the query, and frames have one projection. Not trained."""
+
+    def __init__(self, text_width: int, dim: int, top_k: int):
+        super().__init__()
+        self.key = nn.Linear(dim, text_width, bias=False)
+        self.top_k = top_k
+
+    @torch.no_grad()
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Select segments by the attention of the prompt."""
+        scores = (self.key(frame)[asked] @ prompt[..., None])[..., 0] * prompt.shape[-1] ** -0.5
+        weights = scores.softmax(dim=-1)  # Eq. 1, (B, T)
+        index = largest(weights, self.top_k)  # Eq. 2, (B, K)
+        return weights, index, frame.new_ones(*index.shape, 1)
+
+
+class LearnedSelection(nn.Module):
+    """The prompt is compared with frames and sounds, and the answer trains it.
+
+    `s_t = c_f cos(M_f r, f_t) + c_u cos(M_u r, u_t) + (Q r) . (K [v_t; a_t]) / sqrt(D)`; `w = softmax(s)` (Eq. 1). The
+    largest are selected (Eq. 2) and weighted by a gate, through which the answer's gradient arrives. M_f and M_u start
+    at the identity and K at zero: the first selection is CLIP's own.
+    """
+
+    def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool, gate: nn.Module):
+        super().__init__()
+        keys = 2 if sounds else 1
+        self.words = nn.ModuleList(nn.Linear(text_width, width, bias=False) for _ in range(keys))
+        self.log_scale = nn.Parameter(torch.full((keys,), 10.0).log())
+        self.query = nn.Linear(text_width, dim)
+        self.key = nn.Linear(keys * dim, dim, bias=False)
+        self.top_k = top_k
+        self.gate = gate
+        nn.init.zeros_(self.key.weight)
+        for words in self.words if similar else ():
+            nn.init.eye_(words.weight)
+
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Select segments by their scores."""
+        fit = [normalize(seen, dim=-1), heard][: len(self.words)]
+        key = self.key(torch.cat([frame, audio][: len(self.words)], dim=-1))  # (V, T, D)
+        scores = key[asked] @ self.query(prompt)[..., None] * key.shape[-1] ** -0.5  # (B, T, 1)
+        for scale, words, x in zip(self.log_scale.exp(), self.words, fit, strict=True):
+            scores = scores + scale * x[asked] @ normalize(words(prompt), dim=-1)[..., None]
+        scores = scores[..., 0]  # Eq. 1, (B, T)
+        index = largest(scores, self.top_k)  # Eq. 2, (B, K)
+        return scores.softmax(dim=-1), index, self.gate(scores, index)
+
+
+class Weighting(nn.Module):
+    """What is selected is weighted by the softmax of its scores."""
+
+    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
+        """Scores (B, T) and selected segments (B, K) -> gate (B, K, 1)."""
+        return index.shape[1] * scores.gather(1, index).softmax(dim=-1)[..., None]
+
+
+class Perturbed(nn.Module):
+    """What is selected is weighted by how often noise on the scores would select it too; all alike in evaluation.
+
+    The gradient is that of perturbed maximisers (Cordonnier et al. 2021; Berthet et al. 2020).
+    """
+
+    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
+        """Scores (B, T) and selected segments (B, K) -> gate (B, K, 1)."""
+        if not self.training:
+            return scores.new_ones(*index.shape, 1)
+        chosen = _Perturbed.apply(scores, index.shape[1]).gather(1, index)
+        return (index.shape[1] * chosen / chosen.sum(dim=-1, keepdim=True))[..., None]
+
+
+class _Perturbed(torch.autograd.Function):
+    """Scores (B, T) -> how often each segment is among the k largest under Gaussian noise (B, T)."""
+
+    SAMPLES, SIGMA = 100, 1.0
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, k: int) -> Tensor:
+        noise = torch.randn(_Perturbed.SAMPLES, *scores.shape, device=scores.device)
+        among = torch.zeros_like(noise).scatter_(-1, (scores + _Perturbed.SIGMA * noise).topk(k).indices, 1.0)
+        ctx.save_for_backward(among, noise)
+        return among.mean(dim=0)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        among, noise = ctx.saved_tensors
+        along = (among * gradient).sum(dim=-1, keepdim=True)  # (samples, B, 1)
+        return (along * noise).mean(dim=0) / _Perturbed.SIGMA, None
+
+
+class Similarity(nn.Module):
+    """CLIP's own similarity of prompt and frames selects, and is not trained: `s_t = 10 cos(r, f_t)`."""
+
+    def __init__(self, top_k: int):
+        super().__init__()
+        self.top_k = top_k
+
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Select segments by their similarity."""
+        scores = 10 * (normalize(seen, dim=-1)[asked] @ normalize(prompt, dim=-1)[..., None])[..., 0]
+        index = largest(scores, self.top_k)
+        return scores.softmax(dim=-1), index, Weighting()(scores, index)
 
 
 class EvenSegments(nn.Module):
@@ -48,7 +163,15 @@ class EvenSegments(nn.Module):
         middles = (torch.arange(top_k) * 2 + 1) * segments // (2 * top_k)
         self.register_buffer("index", middles, persistent=False)
 
-    def forward(self, prompt: Tensor, frame: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The same segments for every question, all weights 1 / T."""
         weights = frame.new_full((len(asked), frame.shape[1]), 1 / frame.shape[1])
-        return weights, self.index.expand(len(asked), -1)
+        index = self.index.expand(len(asked), -1)
+        return weights, index, frame.new_ones(*index.shape, 1)
+
+
+def largest(weights: Tensor, k: int) -> Tensor:
+    """The indices (B, k) of the k largest of (B, T), ascending."""
+    return weights.topk(k, dim=-1).indices.sort(dim=-1).values

@@ -120,8 +120,14 @@ def question_words(sentence: taught.Sentence) -> list[tuple]:
     return [(sentence.template,), *enumerate(sentence.values)]
 
 
-def train_clip(seed: int, patch: int, steps: int, scenes: int, prompts: PromptTable) -> tuple[Teacher, set[int]]:
-    """Train a small CLIP of patches of `patch` pixels; return it with the tokens of which it has seen a sentence."""
+def train_clip(
+    seed: int, patch: int, steps: int, scenes: int, prompts: PromptTable, taught_prompts: bool
+) -> tuple[Teacher, set[int]]:
+    """Train a small CLIP of patches of `patch` pixels; return it with the tokens of which it has seen a sentence.
+
+    Where prompts are not taught, nothing but captions of what is seen pairs a picture with a sentence: of prompts it
+    knows the words and the template, as a CLIP trained on the web would, but not when one is true.
+    """
     rng = np.random.default_rng((seed, 1))
     pool = taught.lessons(seed, range(scenes), SECONDS, prompts)
     captions = {caption: i for i, caption in enumerate(taught.all_captions())}
@@ -159,7 +165,9 @@ def train_clip(seed: int, patch: int, steps: int, scenes: int, prompts: PromptTa
         for row, sentence in zip(wanted, batch.sentences, strict=True):
             row[[parts[part] for part in question_words(sentence)]] = 1
         question_loss = balanced(teacher.question_parts(question_texts), wanted == 1)
-        update(5 * caption_loss + prompt_loss + patch_loss + 0.3 * question_loss)
+        if not taught_prompts:
+            question_loss = question_loss + balanced(teacher.question_parts(prompt_texts), wanted == 1)
+        update(5 * caption_loss + taught_prompts * prompt_loss + patch_loss + 0.3 * question_loss)
         progress.set_postfix(
             caption=f"{caption_loss:.3f}",
             prompt=f"{prompt_loss:.2f}",

@@ -38,6 +38,7 @@ class Table:
     later: rows published after the paper
     questions: which questions, where they are not the configuration's
     measure: what is printed of a run
+    intervals: print those of the test predictions beside it
     seeds: how many of the seeds, where not all
     note: what a reader must know of it
     reference: the row that the others are compared with, in a picture too
@@ -52,6 +53,7 @@ class Table:
     later: dict[str, Row] | None = None
     questions: Callable[[Config], Derived | None] | None = None
     measure: Callable[[Run], Row] = accuracy
+    intervals: bool = True
     seeds: int | None = None
     note: str = ""
     reference: str | None = None

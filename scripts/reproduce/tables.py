@@ -30,6 +30,8 @@ def write_table(name: str, planned: Planned, base: Base, head: str, failures: di
     measured = {row: found for row in table.rows if (found := _measured(planned, row))}
     notes = [table.note] if table.note else []
     ours = {row: mean_line(row, "this project", *found[:2], columns, found.seeds) for row, found in measured.items()}
+    if not table.intervals:
+        ours = {row: line._replace(interval={}) for row, line in ours.items()}
     reference = table.reference if table.reference in ours and len(ours) > 1 else None
     if reference:
         try:

@@ -1,8 +1,7 @@
 """Figure 4 of the paper: when and where a model looked, a block for each question.
 
 Left the question in words; right the weights of all T segments as bars, the K selected ones marked, under them the
-sound or the segments in which the prompt is true, and the selected frames with the audio's weights on their patches.
-Where several models were asked, the question stands above, and each has such a row with its own answer at the left.
+segments in which the prompt is true, or the sound, and the selected frames with the audio's weights on their patches.
 """
 
 import itertools
@@ -36,7 +35,7 @@ WHITE = 340  # what a white pixel would be if a frame under heat were not dimmed
 # Inches.
 MARGIN, TEXT, AXIS, WIDE = 0.2, 2.75, 0.62, 7.6  # across: the words, the axis' labels, the pictures
 BARS, MEL, BAND, SECONDS = 0.62, 0.5, 0.17, 0.26  # down: weights, sound, truth, axis
-GAP, BETWEEN = 0.06, 0.32  # between frames, blocks
+GAP, BETWEEN = 0.06, 0.32  # between frames, between blocks
 HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
 MODELS = 0.14  # between the rows of two models
 COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at most
@@ -159,12 +158,13 @@ def _words(block: list[Example]) -> tuple[Words, list[Words]]:
         *_wrapped(f"Prompt: {first.prompt}", plain, wide),
         *gap,
     ]
+    annotated: Words = []  # of a question that nobody answered before, there is no verdict either
+    if first.answer is not None:
+        annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide)
     right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
-    told = first.answer
-    annotated = [] if told is None else _wrapped(f"Annotated: {told.replace('_', ' ')}", plain, wide)
     rows = []
     for example in block:
-        verdict = [] if told is None else [right if example.correct else wrong]
+        verdict = [] if first.answer is None else [right if example.correct else wrong]
         predicted = _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
         other = [] if example.prompt == first.prompt else _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
         before = _wrapped(example.model, bold, TEXT) + other if several else question

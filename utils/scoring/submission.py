@@ -65,7 +65,7 @@ def read_submission(
     else:
         raise UserError(f"{path}: its first line is neither {FORMATS}")
     given = given.set_index("question_id")
-    surplus = given.index.difference(questions["question_id"].map(plain_id), sort=False).tolist()
+    surplus = given.index.difference(questions["question_id"].map(plain_id).tolist(), sort=False).tolist()
     if len(surplus) > left_out:
         raise UserError(
             f"{path}: answers {len(surplus)} questions that the annotation of {len(questions)} does not have, e.g. "

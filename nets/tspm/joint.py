@@ -1,0 +1,86 @@
+"""Between stages 1 and 3, where perception is learned: sound comes to CLIP's space, to be compared with words.
+
+B questions, V videos, T segments, K selected segments, D hidden width, Df width of CLIP's space, Dq of text features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from nets.layers import take
+from nets.network import Loss
+from nets.tspm.contrast import contrast
+
+EVERY = 4  # one second in so many is compared with those of other videos: neighbours say the same
+
+
+class SoundInPicture(nn.Module):
+    """`u_t = MLP(a_t)` of size 1, a second's sound where its picture would be.
+
+    It learns from seconds and their own frames (InfoNCE; Wav2CLIP, Wu et al. 2022), and needs no answer.
+    """
+
+    def __init__(self, dim: int, width: int, weight: float):
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, width))
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.weight = weight
+
+    def forward(self, audio: Tensor, seen: Tensor, video: Tensor) -> tuple[Tensor, dict[str, Loss]]:
+        """Audio (V, T, D), frame features (V, T, Df) and whose they are (V,) -> sounds (V, T, Df), the loss "what"."""
+        heard = normalize(self.project(audio), dim=-1)
+        return heard, {"what": self._match(heard, seen, video)} if self.training else {}
+
+    def _match(self, heard: Tensor, seen: Tensor, video: Tensor) -> Loss:
+        every = min(EVERY, heard.shape[1])
+        places = torch.arange(0, heard.shape[1] - every + 1, every, device=heard.device)
+        places = places + torch.randint(every, (1,), device=heard.device)
+        sound, picture = heard[:, places].flatten(0, 1), normalize(seen[:, places], dim=-1).flatten(0, 1)  # (N, Df)
+        return contrast(self.scale * sound @ picture.T, video.repeat_interleave(len(places)), self.weight)
+
+
+class NoSound(nn.Module):
+    """In place of it where words are compared with frames alone."""
+
+    def forward(self, audio: Tensor, seen: Tensor, video: Tensor) -> tuple[None, dict[str, Loss]]:
+        """Nothing to compare words with."""
+        return None, {}
+
+
+class QuestionFit(nn.Module):
+    """How well the question fits what is seen and heard, in H ways: the cosines of `M_h q` with frames and sounds.
+
+    Their mean over all segments, and over the selected ones by their gate. M_h starts at the identity: CLIP's own
+    similarity.
+    """
+
+    def __init__(self, text_width: int, width: int, ways: int, dim: int, sounds: bool):
+        super().__init__()
+        self.kinds = 2 if sounds else 1
+        self.words = nn.Linear(text_width, ways * width)
+        with torch.no_grad():
+            self.words.weight += torch.eye(width, text_width).repeat(ways, 1)
+        self.ways = ways
+        self.out = nn.Sequential(nn.LayerNorm(2 * self.kinds * ways), nn.Linear(2 * self.kinds * ways, dim), nn.GELU())
+
+    def forward(
+        self, question: Tensor, seen: Tensor, heard: Tensor | None, asked: Tensor, selected: Tensor, gate: Tensor
+    ) -> Tensor:
+        """Question (B, Dq), frame features and sounds (V, T, Df), selected segments and their gate -> (B, D)."""
+        words = normalize(self.words(question).unflatten(-1, (self.ways, -1)), dim=-1)  # (B, H, Df)
+        found = torch.cat(
+            [normalize(seen, dim=-1), heard][: self.kinds], dim=-1
+        )  # (V, T, 2 Df); without sounds (.., Df)
+        everywhere = found.mean(dim=1).index_select(0, asked)  # (B, 2 Df)
+        there = (gate * take(found, asked, selected)).mean(dim=1)
+        of = torch.stack([everywhere, there], dim=1).unflatten(-1, (self.kinds, -1)).flatten(1, 2)  # (B, 4, Df)
+        return self.out(10 * (words @ of.transpose(1, 2)).flatten(1))
+
+
+class NoFit(nn.Module):
+    """In place of it where it is not fused."""
+
+    def forward(
+        self, question: Tensor, seen: Tensor, heard: Tensor | None, asked: Tensor, selected: Tensor, gate: Tensor
+    ) -> None:
+        """Nothing to fuse."""

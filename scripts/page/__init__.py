@@ -1,0 +1,1 @@
+"""What the local page of `scripts.app` is made of."""

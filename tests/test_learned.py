@@ -1,0 +1,212 @@
+"""TSPM that learns when and where: what each stage computes, and that every parameter of it is taught."""
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity, normalize
+
+from nets.network import build
+from nets.options import FeatureSizes
+from nets.tspm.contrast import OTHERS, contrast
+from nets.tspm.joint import QuestionFit
+from nets.tspm.options import TSPMOptions
+from nets.tspm.order import InTime
+from nets.tspm.pairs import PairedPerception
+from nets.tspm.temporal import LearnedSelection, Perturbed, PrintedSelection, Similarity, Weighting
+from tests.small_run import assert_same_run, make_learnable_data, trained
+from utils.errors import UserError
+
+LEARNED = {
+    "order": True,
+    "sounds": True,
+    "temporal": "learned",
+    "spatial": "pairs",
+    "streams": ["a_sel", "v_sel", "v_spa", "fit"],
+    "fusion": "deep",
+}
+SIZES = FeatureSizes(8, {"audio": (8, 128), "frame": (8, 16), "token": (8, 4, 24)}, 16)
+CONFIG = ["--model.order", "true", "--model.sounds", "true", "--model.temporal", "learned", "--model.spatial", "pairs"]
+CONFIG += ["--model.streams", "[a_sel,v_sel,v_spa,fit]", "--model.fusion", "deep"]
+
+
+def network(**options):
+    torch.manual_seed(0)
+    return build(TSPMOptions(**{"hidden": 16, "top_k": 3, "tokens": 4} | LEARNED | options), SIZES, 5)
+
+
+def inputs(videos=10, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    made = {kind: torch.randn(videos, *shape, generator=random) for kind, shape in SIZES.shapes.items()}
+    rows = torch.arange(videos)
+    return (
+        made
+        | {"text": torch.randn(2 * videos, 16, generator=random), "video": rows, "asked": rows}
+        | {
+            "question": rows,
+            "prompt": videos + rows,
+        }
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"gate": "perturbed"}, {"sounds": False}, {"fusion": "product"}], ids=str)
+def test_gradients_reach_every_parameter(options):
+    model = network(**options).train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    for _ in range(2):  # K of the selection starts at zero, which keeps the gradient from Q for a step
+        seen = model(**inputs())
+        loss = seen.logits.logsumexp(dim=-1).sum() + sum(term.weight * term.sum for term in seen.losses.values())
+        model.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(0.01 * parameter.grad)
+    silent = [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert not silent
+
+
+def test_the_gradient_of_the_selection_is_that_of_finite_differences():
+    torch.manual_seed(0)
+    stage = LearnedSelection(6, 6, 4, 3, sounds=True, similar=True, gate=Weighting()).double()
+    torch.nn.init.normal_(stage.key.weight)
+    prompt, seen, heard, audio, frame = (
+        torch.randn(*shape).double() for shape in [(2, 6), *[(2, 5, 6)] * 2, *[(2, 5, 4)] * 2]
+    )
+    heard = normalize(heard, dim=-1)
+
+    def gate(*x):
+        return stage(*x, torch.arange(2))[2]
+
+    given = [x.requires_grad_() for x in (prompt, seen, heard, audio, frame)]
+    assert torch.autograd.gradcheck(gate, given)
+
+
+def test_the_first_selection_is_clip_s_own():
+    stage = LearnedSelection(6, 6, 4, 2, sounds=False, similar=True, gate=Weighting())
+    prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
+    projected = torch.randn(2, 5, 4)
+    weights, index, gate = stage(prompt, seen, None, projected, projected, asked)
+    cosine = cosine_similarity(prompt[:, None], seen[asked], dim=-1)
+    torch.testing.assert_close(weights, (10 * cosine).softmax(dim=-1))
+    for one, same in zip(
+        (weights, index, gate), Similarity(2)(prompt, seen, None, projected, projected, asked), strict=True
+    ):
+        torch.testing.assert_close(one, same)
+    torch.testing.assert_close(gate.mean(dim=1), torch.ones(3, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16])
+def test_autocast_selects_the_same_segments(dtype):
+    model, given = network().eval(), inputs()
+    with torch.no_grad():
+        exact = model(**given)
+        with torch.autocast("cpu", dtype):
+            rough = model(**given)
+    assert torch.equal(exact.selected, rough.selected)
+    torch.testing.assert_close(exact.segment_weights, rough.segment_weights)
+
+
+def test_eq_1_as_printed_has_one_projection_and_no_gradient():
+    stage = PrintedSelection(6, 4, 2)
+    prompt, frame, asked = torch.randn(3, 6), torch.randn(2, 5, 4), torch.tensor([0, 1, 0])
+    weights, index, gate = stage(prompt, frame, None, frame, frame, asked)
+    for b in range(3):
+        scores = torch.stack([prompt[b] @ (stage.key.weight @ frame[asked[b], t]) for t in range(5)]) / 6**0.5
+        torch.testing.assert_close(weights[b], scores.softmax(0))
+        assert index[b].tolist() == sorted(scores.topk(2).indices.tolist())
+    assert not weights.requires_grad
+    assert torch.equal(gate, torch.ones(3, 2, 1))
+    options = {"temporal": "printed", "spatial": "printed", "streams": ["a_sel", "v_sel", "v_spa"]}
+    model = build(TSPMOptions(hidden=16, top_k=3, tokens=4, **options), SIZES, 5)
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["temporal.key.weight"]
+
+
+def naive_contrast(scores, video):
+    rows = range(len(video))
+    total = 0.0
+    for table in (scores, scores.T):
+        for i in rows:
+            others = [table[i, j] for j in rows if j == i or video[j] != video[i]]
+            total += torch.stack(others).logsumexp(0) - table[i, i]
+    return total / 2
+
+
+@pytest.mark.parametrize("videos", [OTHERS, OTHERS + 1, OTHERS + 3])
+def test_pairs_are_told_from_other_videos_and_from_enough_of_them(videos):
+    video = torch.arange(2 * videos) % videos  # two seconds of each
+    scores = torch.randn(len(video), len(video), generator=torch.Generator().manual_seed(videos))
+    loss = contrast(scores, video, 0.3)
+    if videos <= OTHERS:
+        assert loss.sum == 0
+        assert loss.count == 0
+    else:
+        torch.testing.assert_close(loss.sum, naive_contrast(scores, video))
+        assert loss.count == len(video)
+
+
+def test_a_perturbed_gate_learns_what_is_nearly_selected():
+    torch.manual_seed(0)
+    scores = torch.tensor([[2.0, 1.0, 0.9, -3.0]], requires_grad=True)
+    gate = Perturbed()
+    weights = gate(scores, torch.tensor([[0, 1]]))
+    torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
+    assert weights[0, 0] > weights[0, 1]
+    weights[0, 1].sum().backward()
+    assert scores.grad[0, 1] > 0 > scores.grad[0, 0]
+    assert torch.equal(gate.eval()(scores, torch.tensor([[0, 1]])), torch.ones(1, 2, 1))
+
+
+def test_a_fit_is_the_mean_of_cosines():
+    """The product with a mean of unit vectors, which is what is computed, is the mean of the products."""
+    torch.manual_seed(0)
+    stage = QuestionFit(6, 6, 2, 3, sounds=True)
+    stage.out = torch.nn.Identity()
+    question, seen, heard = torch.randn(2, 6), torch.randn(2, 5, 6), normalize(torch.randn(2, 5, 6), dim=-1)
+    selected, gate = torch.tensor([[0, 3], [1, 2]]), torch.tensor([[[0.5], [1.5]], [[1.0], [1.0]]])
+    found = stage(question, seen, heard, torch.arange(2), selected, gate).view(2, 2, 4)
+    words = stage.words(question).view(2, 2, 6)
+    for b in range(2):
+        for h in range(2):
+            cosines = [cosine_similarity(words[b, h], x[b], dim=-1) for x in (seen, heard)]
+            there = [(gate[b, :, 0] * c[selected[b]]).mean() for c in cosines]
+            expected = torch.stack([cosines[0].mean(), cosines[1].mean(), *there])
+            torch.testing.assert_close(found[b, h], 10 * expected)
+
+
+def test_the_sound_attends_to_what_resembles_it():
+    """Tokens that are the sound itself, among others, get the weight and become what is read."""
+    identity = torch.nn.Linear(4, 4, bias=False)
+    torch.nn.init.eye_(identity.weight)
+    stage = PairedPerception(identity, identity, identity, 0.3).eval()
+    audio = torch.eye(4)[None, :3]  # (1, K = 3, D)
+    token = torch.eye(4).expand(1, 5, 4, 4)
+    read, segments, weights, _, losses = stage(audio, audio, token, torch.tensor([0]), torch.tensor([[0, 2, 4]]))
+    assert weights.argmax(dim=-1).tolist() == [[0, 1, 2]]
+    assert segments.tolist() == [[0, 2, 4]]
+    torch.testing.assert_close(read, weights)
+    assert not losses
+
+
+def test_segments_know_their_place_and_their_neighbours():
+    stage = InTime(4, 2)
+    x = torch.randn(1, 4, 2)
+    torch.testing.assert_close(stage(x), x + stage.place)
+    with torch.no_grad():
+        stage.neighbours.weight[:] = torch.tensor([-1.0, 1.0, 0.0])
+    grown = stage(x) - x - stage.place
+    torch.testing.assert_close(grown[:, 1:], x[:, 1:] - x[:, :-1])
+
+
+def test_clips_of_two_widths_cannot_be_compared():
+    sizes = FeatureSizes(8, SIZES.shapes, 12)
+    with pytest.raises(UserError, match=r"compares text \(12\) with frames \(16\)"):
+        build(TSPMOptions(**{"hidden": 16, "top_k": 3, "tokens": 4} | LEARNED), sizes, 5)
+    build(TSPMOptions(**{"hidden": 16, "top_k": 3, "tokens": 4, "start": "random"} | LEARNED), sizes, 5)
+
+
+def test_a_learned_run_can_be_resumed(tmp_path):
+    path = make_learnable_data(tmp_path)
+    arguments = ["--config", path, *CONFIG, "--model.dropout", "0.2", "--train.batch_size", "32"]
+    reference, run = tmp_path / "whole", tmp_path / "parts"
+    trained(*arguments, "--train.epochs", 2, "--out", reference)
+    trained(*arguments, "--train.epochs", 1, "--out", run)
+    trained(*arguments, "--train.epochs", 2, "--out", run, "--resume")
+    assert_same_run(run, reference)
