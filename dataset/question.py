@@ -36,7 +36,7 @@ class Wording:
             raise UserError("the question is empty")
         if fitting := list(self._fitting(asked, known=True)):
             template, words = min(fitting, key=lambda found: sum(map(len, found[1])))  # it says the most by itself
-            return self.table.fill(template, words)
+            return self.table.fill(template, [word.replace(" ", "_") for word in words])  # as annotations spell them
         self._refuse_unknown_word(question, asked)
         if not self.table.serves(ANY):
             by_key = {_key(template): template for template in self.templates}

@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--run", required=True, type=Path, action="append", help="run folder of train.py; or a released model; several"
+        "--run", required=True, type=Path, action="append", help="run folder of train.py, or a released model; several"
     )
     parser.add_argument("--names", nargs="+", help="of several runs, in their order (default: the folders' names)")
     parser.add_argument("--videos", required=True, help="folder of the videos")

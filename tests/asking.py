@@ -31,7 +31,7 @@ def asked_run(tmp_path_factory) -> Path:
     assert extract_audio.main([*common, *videos, "--weights", vggish]) == 0
     assert extract_visual.main([*common, *videos, "--clip", clip, "--tokens", "14"]) == 0
     annotations = [str(home / f"{split}.json") for split in ("train", "val", "test")]
-    assert extract_text.main([*common, "--clip", clip, "--annotations", *annotations]) == 0
+    assert extract_text.main([*common, "--clip", clip, "--annotations", *annotations, "--words"]) == 0
     return train_asked(home, "run", "--model.tokens", 14)
 
 

@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from configs.stored import open_run
 from dataset.loader import Loader
+from nets import NETWORKS
 from scripts import answer as command
 from scripts.answer import MODEL, SAMPLE, Answerer, draw
 from scripts.answering import encoders
@@ -31,15 +32,20 @@ def video(asked_run):
     return asked_run.parent / "videos/00000009.mp4"
 
 
-def test_probabilities_are_those_of_test_py(asked_run, answerer, score):
-    """Features of one video, made when it is asked about, against those that were extracted in a batch."""
-    with open_run(asked_run / "best.pt", "test", []) as opened:
+def answers_of(run):
+    """The test questions of a run, and what test.py answers to them."""
+    with open_run(run / "best.pt", "test", []) as opened:
         asked = opened.data.splits["test"]
         batches = Loader(opened.data, opened.runtime, "device", 1).by_video(asked, np.arange(len(asked)), 64)
-        wanted = answer(opened.model, batches, "fp32", opened.runtime.device, looks=True)
+        return asked.questions, answer(opened.model, batches, "fp32", opened.runtime.device, looks=True)
+
+
+def test_probabilities_are_those_of_test_py(asked_run, answerer, score):
+    """Features of one video, made when it is asked about, against those that were extracted in a batch."""
+    questions, wanted = answers_of(asked_run)
     score("--run", asked_run)
     written = pd.read_csv(asked_run / "test/predictions.csv")
-    for video, rows in asked.questions.groupby("video_id"):
+    for video, rows in questions.groupby("video_id"):
         answers = answerer.ask(asked_run.parent / f"videos/{video}.mp4", rows["question"].tolist())
         for row, found in zip(rows.index, answers, strict=True):
             question = rows.loc[row]
@@ -129,6 +135,21 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
     torch.save(stored, tmp_path / "best.pt")
     with pytest.raises(UserError, match="tells no prompts"):
         Answerer(tmp_path, "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"tspm", "means"}))
+def test_every_network_can_be_asked(asked_run, network, tmp_path):
+    given = {"pstp_net": ["--model.spans", T], "st_avqa": ["--model.seconds", T]}.get(network, [])  # T is small
+    trained = train_asked(asked_run.parent, network, "--model.network", network, "--model.tokens", 14, *given)
+    questions, wanted = answers_of(trained)
+    video = questions["video_id"].iloc[0]
+    of_video = questions[questions["video_id"] == video]
+    asked = Answerer(trained, "cpu", encoders=[asked_run.parent / "encoders"])
+    found = asked.ask(asked_run.parent / f"videos/{video}.mp4", of_video["question"].tolist())
+    np.testing.assert_allclose([each.probability for each in found], wanted.probability[of_video.index], atol=1e-5)
+    if found[0].looks:
+        draw(found, tmp_path / "looked.png")
 
 
 @pytest.mark.parametrize(("means_of", "hears"), [("[audio,frame]", True), ("[frame]", False), ("[]", False)])

@@ -90,6 +90,11 @@ def test_the_row_for_all_serves_what_no_template_does():
         wording.fill("Is there a theremin sound?")
 
 
+def test_questions_are_spelt_as_in_training():
+    published = Wording(PromptTable.read(ROOT / "dataset/TextPrompt.xlsx", "MUSIC-AVQA", "published"), SLOTS)
+    assert published.fill("Is there a acoustic guitar sound?").question == "Is there a acoustic_guitar sound"
+
+
 def test_slots_take_the_words_of_training_questions():
     rows = [
         ("Is there a <Object> sound?", "Is there a Violin sound?"),

@@ -13,8 +13,10 @@ import torch
 
 from configs import schema
 from configs.stored import model_file, read_stored
+from dataset.kinds import WORDS
 from dataset.question import Wording
 from dataset.text_prompt import FilledPrompt, PromptTable
+from feat_script.clip_vision import encode_words
 from nets.network import Perception, build
 from nets.options import FeatureSizes
 from scripts.answering.answers import Answer, look_at
@@ -52,7 +54,7 @@ class Answerer:
             )
         self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
-        self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])
+        self._wording = Wording(PromptTable(stored["prompts"], str(path), self.config.data.spelling), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
             self.device = runtime.device
         self._asks_by_prompt = self.config.data.query == "prompt"
@@ -96,7 +98,7 @@ class Answerer:
         text = self._encoders.encode([each.question for each in filled] + selecting)
         seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
         told("answering", 0.0)
-        found = self._perceive(text, seen, len(filled))
+        found = self._perceive(text, seen, [each.question for each in filled])
         same = {"video": Path(video).name, "seconds": self.seconds, "own": seen.own, "start": float(start)}
         same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
         answers = self._tell(questions, filled, seen, found, **same)
@@ -109,16 +111,19 @@ class Answerer:
         return self._wording.fill(question)
 
     @torch.no_grad()
-    def _perceive(self, text: np.ndarray, seen: Seen, questions: int) -> Perception:
-        """What the model makes of `questions` questions about one video; text (2B, Dq): questions, then prompts."""
-        rows = torch.arange(questions, device=self.device)
-        features = {kind: torch.from_numpy(seen.features[kind])[None] for kind in self.config.model.kinds}
-        inputs = features | {"text": torch.from_numpy(text), "video": rows[:1] * 0, "asked": rows * 0}
+    def _perceive(self, text: np.ndarray, seen: Seen, questions: Sequence[str]) -> Perception:
+        """What the model makes of B questions about one video; text (2B, Dq): questions, then prompts."""
+        rows = torch.arange(len(questions), device=self.device)
+        kinds = self.config.model.kinds
+        inputs = {kind: torch.from_numpy(seen.features[kind])[None] for kind in kinds if kind != WORDS}
+        inputs |= {"text": torch.from_numpy(text), "video": rows[:1] * 0, "asked": rows * 0}
+        if WORDS in kinds:
+            inputs[WORDS] = torch.from_numpy(encode_words(self._encoders.clip, questions))
         inputs = {name: x.to(self.device) for name, x in inputs.items()}
         threads = self.config.train.threads and min(self.config.train.threads, own_cores())
         set_threads(self._model, self.config.train.batch_size * self.seconds, threads)
         with autocast(self.device, self.config.train.precision):
-            return self._model(**inputs, question=rows, prompt=rows + questions)
+            return self._model(**inputs, question=rows, prompt=rows + len(rows))
 
     def _tell(
         self, questions: Sequence[str], filled: Sequence[FilledPrompt], seen: Seen, found: Perception, **same: Any

@@ -11,7 +11,7 @@ MUTANTS = [
            "self.slots.get(name.lower(), ())", "sum(map(list, self.slots.values()), [])",
            "test_question.py::test_what_the_model_never_met_is_refused_with_what_is_near"),
     Mutant("asked: seconds are selected by the question", "scripts/answering/answerer.py",
-           "prompt=rows + questions", "prompt=rows",
+           "prompt=rows + len(rows)", "prompt=rows",
            "test_answer.py::test_probabilities_are_those_of_test_py"),
     Mutant("asked: what was kept of another start is taken", "scripts/answering/encoders.py",
            "self.manifests, start, segments]", "self.manifests, segments]",
