@@ -1,0 +1,24 @@
+"""How every command ends when it cannot go on."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.small_run import ROOT
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])  # within the buffer that is flushed at the end, and beyond it
+def test_a_reader_that_has_seen_enough_ends_a_command_silently(lines):
+    code = (
+        "from utils.errors import command\n"
+        f"main = command(lambda: [print('a line of output', i) for i in range({lines})])\n"
+        "import time; time.sleep(0.5)\n"  # until the reader is gone
+        "main()"
+    )
+    made = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    made.stdout.close()
+    assert made.stderr.read() == ""
+    assert made.wait() == 141
