@@ -154,6 +154,20 @@ def test_a_perturbed_gate_learns_what_is_nearly_selected():
     assert torch.equal(gate.eval()(scores, torch.tensor([[0, 1]])), torch.ones(1, 2, 1))
 
 
+def test_a_perturbed_gate_is_finite_where_noise_selects_none_of_the_selected():
+    torch.manual_seed(0)
+    scores = torch.zeros(50, 60, requires_grad=True)
+    gate = Perturbed()(scores, torch.zeros(50, 1, dtype=torch.long))
+    assert {*gate.flatten().tolist()} == {0.0, 1.0}
+    gate.sum().backward()
+    assert scores.grad.isfinite().all()
+
+
+def test_a_selection_of_one_segment_cannot_learn():
+    with pytest.raises(UserError, match="at least 2 for model"):
+        TSPMOptions(temporal="learned", top_k=1)
+
+
 def test_a_fit_is_the_mean_of_cosines():
     """The product with a mean of unit vectors, which is what is computed, is the mean of the products."""
     torch.manual_seed(0)
