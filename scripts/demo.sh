@@ -44,14 +44,14 @@ sound_and_text() {
         --prompts dataset/TextPrompt.xlsx --sheet MUSIC-AVQA --clip $assets/clip.pt --out $bandstand/features
 }
 
-baseline() {
-    python train.py --config configs/bandstand.yaml --config configs/ablations/question_only.yaml \
-        --out runs/bandstand_question --resume
-    python test.py --run runs/bandstand_question
+published() {
+    python train.py --config configs/bandstand.yaml --out runs/bandstand_published --resume
+    python test.py --run runs/bandstand_published
 }
 
 picture() {
-    python -m scripts.visualize --run runs/bandstand --videos $bandstand/videos --out runs/bandstand/figure4.png
+    python -m scripts.visualize --run runs/bandstand --run runs/bandstand_published --names learned published \
+        --videos $bandstand/videos --out runs/bandstand/figure4.png
 }
 
 step "render 500 videos of 20 s, with questions and the truth about when and where ($bandstand)"
@@ -63,12 +63,12 @@ python -m feat_script.extract_visual --videos $bandstand/videos --out $bandstand
     --clip $assets/clip.pt --tokens 14 --segments 20
 join 2
 
-step "train TSPM (runs/bandstand); beside it train and test what sees and hears nothing (runs/bandstand_question)"
-beside baseline
-python train.py --config configs/bandstand.yaml --resume
-join 20
+step "train TSPM that learns when and where (runs/bandstand); beside it the published design (runs/bandstand_published)"
+beside published
+python train.py --config configs/bandstand.yaml --config configs/models/tspm_learned_bandstand.yaml --resume
+join 40
 
-step "test TSPM on videos that it has not seen; beside it draw what it looked at"
+step "test it on videos that it has not seen; beside it draw what both looked at"
 beside picture
 python test.py --run runs/bandstand
 join 1
@@ -81,8 +81,9 @@ for ((i = 0; i + 1 < ${#steps[@]}; i++)); do
 done
 cat <<'TXT'
 
-Look at runs/bandstand/figure4.png (when and where the model looked), runs/bandstand/test/accuracy.png and confusion.png.
-Next, see what a module is worth:
+Look at runs/bandstand/figure4.png (when and where both models looked), runs/bandstand/test/accuracy.png and confusion.png.
+Next, ask a video of your own, or see what a module is worth:
+    python -m scripts.answer VIDEO "Is there a violin sound?" --run runs/bandstand
     python train.py --config configs/bandstand.yaml --config configs/ablations/wo_spm.yaml --out runs/wo_spm
     python test.py --run runs/wo_spm
 TXT

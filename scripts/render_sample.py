@@ -19,8 +19,8 @@ from utils.files import write_json
 
 ASKED = (
     "Where is the <LL> instrument?",
-    "Which instrument makes sounds <BA> the <Object>?",
-    "How many types of musical instruments sound in the video?",
+    "Is the <Object> in the video always playing?",
+    "How many instruments are sounding in the video?",
 )
 SAMPLE, QUESTIONS = "sample.mp4", "sample.json"
 
