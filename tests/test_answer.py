@@ -131,14 +131,6 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
         Answerer(tmp_path, "cpu")
 
 
-def test_a_model_of_questions_that_nobody_types_is_refused(asked_run, tmp_path):
-    stored = load_checkpoint(asked_run / "best.pt")
-    stored["config"]["data"]["spelling"] = "published"
-    torch.save(stored, tmp_path / "best.pt")
-    with pytest.raises(UserError, match="reads questions in the spelling 'published'"):
-        Answerer(tmp_path, "cpu")
-
-
 @pytest.mark.parametrize(("means_of", "hears"), [("[audio,frame]", True), ("[frame]", False), ("[]", False)])
 def test_a_network_that_selects_nothing_answers_all_the_same(asked_run, video, tmp_path, means_of, hears):
     means = train_asked(asked_run.parent, f"means {means_of}", "--model.network", "means", "--model.means_of", means_of)

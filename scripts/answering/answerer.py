@@ -51,11 +51,6 @@ class Answerer:
                 f"{path}: tells no prompts or encoders: it is converted, or of an older release; train anew"
             )
         self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
-        if self.config.data.spelling != "words":
-            raise UserError(
-                f"{path}: reads questions in the spelling {self.config.data.spelling!r}, which nobody types; "
-                "train with --data.spelling words"
-            )
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
         self._wording = Wording(PromptTable(stored["prompts"], str(path)), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
