@@ -13,8 +13,8 @@ LETTERS = "abcd"
 
 def words(text: str) -> Words:
     """Lower-case words and numbers without punctuation, plurals' s, genitives; "isn't" is "is not", "10+" and ">10"
-    are "more than 10". Times such as 0:35 are left out."""
-    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("_", " ")
+    are "more than 10", "yes/no" is "yes or no". Times such as 0:35 are left out."""
+    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("_", " ").replace("/", " or ")
     text = re.sub(r"n't\b", " not", re.sub(r"\bcan(?:'t|not)\b", "can not", text))
     text = re.sub(r"'\w*", "", text)
     text = re.sub(r"(\d+)\s*\+|>\s*(\d+)", r" more than \1\2 ", text)

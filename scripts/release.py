@@ -53,7 +53,7 @@ Correct answers to test questions, in per cent, with the 95 % interval over vide
 
 ## What it must not be used for
 
-- Decisions about people, or watching them: it counts and names musical instruments, and is often wrong.
+- Decisions about people, or watching them: its answers are often wrong.
 - Questions outside its templates, other languages, other answers: it always gives one of its {answers} answers, however
   little the video has to do with it. A probability is what the model says, not how often it is right.
 - {limits}

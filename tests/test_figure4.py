@@ -1,6 +1,7 @@
 """The picture of Figure 4 for examples of any size: nothing overlaps, and nothing is cut off."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -73,3 +74,11 @@ def test_nothing_overlaps(examples, monkeypatch):
     for (text, box), picture in itertools.product(texts.items(), pictures):
         assert not box.overlaps(picture), text
     assert sum(axes.get_title() != "" for axes in figure.axes) == sum(len(example.frames) for example in examples)
+
+
+def test_heat_that_is_all_on_class_tokens_is_none(tmp_path):
+    example = made_up(4, 2, (20, 20), 1)
+    example.frames = [frame._replace(heat=np.zeros(49)) for frame in example.frames]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw([example], "", tmp_path / "none.png")

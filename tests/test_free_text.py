@@ -40,6 +40,11 @@ def test_every_answer_is_read_as_itself_where_the_question_asks_for_such():
         assert DATASETS["music_avqa"].read_answer(answer, {"question": question}) == answer
 
 
+@pytest.mark.parametrize(("question", "text"), [("Is there a voiceover?", "yes/no"), ("How many violins?", "2/3")])
+def test_a_slash_leaves_it_open(question, text):
+    assert DATASETS["music_avqa"].read_answer(text, {"question": question}) is None
+
+
 @given(st.text(max_size=40), st.text(max_size=20))
 def test_whatever_is_said_one_of_the_answers_is_read_or_none(text, question):
     for asked in (question, *(row["question"] for row in WRITTEN[::40])):

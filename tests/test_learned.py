@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.tspm.contrast import OTHERS, contrast
-from nets.tspm.joint import QuestionFit
+from nets.tspm.joint import QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
@@ -47,7 +47,10 @@ def inputs(videos=10, seed=0):
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"gate": "perturbed"}, {"sounds": False}, {"fusion": "product"}], ids=str)
+WAYS = [{}, {"gate": "perturbed"}, {"sounds": False}, {"fusion": "product"}, {"streams": ["a_sel", "v_sel", "v_spa"]}]
+
+
+@pytest.mark.parametrize("options", WAYS, ids=str)
 def test_gradients_reach_every_parameter(options):
     model = network(**options).train()
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -166,6 +169,20 @@ def test_a_perturbed_gate_learns_what_is_nearly_selected():
     assert torch.equal(gate.eval()(scores, torch.tensor([[0, 1]])), torch.ones(1, 2, 1))
 
 
+def test_a_perturbed_gate_is_finite_where_noise_selects_none_of_the_selected():
+    torch.manual_seed(0)
+    scores = torch.zeros(50, 60, requires_grad=True)
+    gate = Perturbed()(scores, torch.zeros(50, 1, dtype=torch.long))
+    assert {*gate.flatten().tolist()} == {0.0, 1.0}
+    gate.sum().backward()
+    assert scores.grad.isfinite().all()
+
+
+def test_a_selection_of_one_segment_cannot_learn():
+    with pytest.raises(UserError, match="at least 2 for model"):
+        TSPMOptions(temporal="learned", top_k=1)
+
+
 def test_a_fit_is_the_mean_of_cosines():
     """The product with a mean of unit vectors, which is what is computed, is the mean of the products."""
     torch.manual_seed(0)
@@ -181,6 +198,20 @@ def test_a_fit_is_the_mean_of_cosines():
             there = [(gate[b, :, 0] * c[selected[b]]).mean() for c in cosines]
             expected = torch.stack([cosines[0].mean(), cosines[1].mean(), *there])
             torch.testing.assert_close(found[b, h], 10 * expected)
+
+
+@pytest.mark.parametrize("segments", [2, 3, 5, 9])
+def test_a_sound_learns_from_the_picture_of_its_own_second(segments):
+    torch.manual_seed(0)
+    stage = SoundInPicture(8, 8, 0.3)
+    stage.project = torch.nn.Identity()
+    x, video = torch.randn(OTHERS + 2, segments, 8), torch.arange(OTHERS + 2)
+    heard, losses = stage(x, x, video)
+    torch.testing.assert_close(heard, normalize(x, dim=-1))
+    same, other = losses["what"], stage(x, x.roll(1, dims=1), video)[1]["what"]
+    assert same.count == other.count == len(x) * max(1, segments // 4)
+    assert 4 * same.sum < other.sum
+    assert not stage.eval()(x, x, video)[1]
 
 
 def test_the_sound_attends_to_what_resembles_it():

@@ -62,6 +62,9 @@ def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator
     about the scene that has the fewest so far; the cell is done when too few of its answers could have one. So "yes"
     is as frequent as "no", and of many answers none is far ahead. A cell with a single answer is left out: there the
     question, or the modality that is not asked for, would give the answer away.
+
+    Where a question needs hearing, its cell holds what somebody deaf would answer too, and takes turns between scenes
+    in which that is right and wrong.
     """
     candidates = [(i, c, guess) for i, scene in enumerate(scenes) for c, guess in guessed(template, scene)]
     needs_hearing = any(guess not in (None, c.answer) for _, c, guess in candidates)

@@ -105,7 +105,7 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
     """Scene number `index` of a stream (benchmark or encoder training): the same numbers give the same scene.
 
     The picture is drawn before the sound track, and one of three tracks is chosen without looking at it: the
-    performers' own sounds (now and then one of them only mimes), those and an unseen instrument, or a sound track by
+    performers' own sounds (up to two of them only mime), those and an unseen instrument, or a sound track by
     unseen instruments alone. So the picture does not give away what is heard, nor the sound what is seen.
     """
     rng = np.random.default_rng((seed, stream, index))

@@ -50,8 +50,8 @@ class NoSound(nn.Module):
 class QuestionFit(nn.Module):
     """How well the question fits what is seen and heard, in H ways: the cosines of `M_h q` with frames and sounds.
 
-    Their mean over all segments, and over the selected ones by their gate. M_h starts at the identity: CLIP's own
-    similarity.
+    Their mean over all segments, and over the selected ones by their gate. M_h starts near the identity, so at CLIP's
+    own similarity, with noise by which the ways differ.
     """
 
     def __init__(self, text_width: int, width: int, ways: int, dim: int, sounds: bool):
@@ -68,9 +68,7 @@ class QuestionFit(nn.Module):
     ) -> Tensor:
         """Question (B, Dq), frame features and sounds (V, T, Df), selected segments and their gate -> (B, D)."""
         words = normalize(self.words(question).unflatten(-1, (self.ways, -1)), dim=-1)  # (B, H, Df)
-        found = torch.cat(
-            [normalize(seen, dim=-1), heard][: self.kinds], dim=-1
-        )  # (V, T, 2 Df); without sounds (.., Df)
+        found = torch.cat([normalize(seen, dim=-1), heard][: self.kinds], dim=-1)  # (V, T, 2 Df); without sounds Df
         everywhere = found.mean(dim=1).index_select(0, asked)  # (B, 2 Df)
         there = (gate * take(found, asked, selected)).mean(dim=1)
         of = torch.stack([everywhere, there], dim=1).unflatten(-1, (self.kinds, -1)).flatten(1, 2)  # (B, 4, Df)

@@ -105,7 +105,7 @@ class TSPM(Network):
         return Perception(logits, segment_weights, selected, *tokens, what | where)
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: all that lies between the input projections and the classifier."""
+        """`deep`: what lies between the input projections and the classifier, but for the selection."""
         edges = [self.audio, self.frame, self.question, self.spatial.token, self.temporal, self.fusion.classifier]
         shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
         return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}

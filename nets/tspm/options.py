@@ -71,6 +71,11 @@ class TSPMOptions(ModelOptions):
             raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
         if len(set(self.streams)) != len(self.streams):
             raise UserError(f"model.streams names a stream twice: {self.streams}")
+        if self.temporal == "learned" and self.top_k == 1:
+            raise UserError(
+                "model.top_k must be at least 2 for model.temporal learned, is 1: what is selected is weighted against "
+                "the rest of it, so one segment alone would teach nothing"
+            )
         if not {name[0] for name in self.streams} >= {"a", "v"}:
             raise UserError(
                 f"model.streams must hold an audio and a visual stream, is {self.streams}; "

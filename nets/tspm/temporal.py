@@ -109,7 +109,8 @@ class Weighting(nn.Module):
 class Perturbed(nn.Module):
     """What is selected is weighted by how often noise on the scores would select it too; all alike in evaluation.
 
-    The gradient is that of perturbed maximisers (Cordonnier et al. 2021; Berthet et al. 2020).
+    The gradient is that of perturbed maximisers (Cordonnier et al. 2021; Berthet et al. 2020). Of many segments with
+    nearly equal scores, noise may select none of those: such a question is weighted by zero, and not by 0 / 0.
     """
 
     def forward(self, scores: Tensor, index: Tensor) -> Tensor:
@@ -117,7 +118,8 @@ class Perturbed(nn.Module):
         if not self.training:
             return scores.new_ones(*index.shape, 1)
         chosen = _Perturbed.apply(scores, index.shape[1]).gather(1, index)
-        return (index.shape[1] * chosen / chosen.sum(dim=-1, keepdim=True))[..., None]
+        total = chosen.sum(dim=-1, keepdim=True).clamp_min(1 / _Perturbed.SAMPLES)  # the least that is not zero
+        return (index.shape[1] * chosen / total)[..., None]
 
 
 class _Perturbed(torch.autograd.Function):

@@ -15,12 +15,13 @@ from tests.mutants import Mutant
 from tests.mutants.of_asking import MUTANTS as OF_ASKING
 from tests.mutants.of_data import MUTANTS as OF_DATA
 from tests.mutants.of_extraction_and_scores import MUTANTS as OF_EXTRACTION_AND_SCORES
+from tests.mutants.of_learned import MUTANTS as OF_LEARNED
 from tests.mutants.of_nets import MUTANTS as OF_NETS
 from tests.mutants.of_peers import MUTANTS as OF_PEERS
 from tests.mutants.of_training import MUTANTS as OF_TRAINING
 from tests.mutants.trial import copied_tree, is_noticed, passes
 
-MUTANTS = [*OF_NETS, *OF_PEERS, *OF_TRAINING, *OF_DATA, *OF_ASKING, *OF_EXTRACTION_AND_SCORES]
+MUTANTS = [*OF_NETS, *OF_LEARNED, *OF_PEERS, *OF_TRAINING, *OF_DATA, *OF_ASKING, *OF_EXTRACTION_AND_SCORES]
 
 
 def main() -> int:

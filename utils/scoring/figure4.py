@@ -202,6 +202,7 @@ def _look(top: _Place, example: Example) -> None:
     _time_line(top, left, example)
     _, columns, wide, tall = _layout(example)
     most = max((frame.heat.max() for frame in example.frames if frame.heat is not None), default=0)
+    most = most or 1  # all on class tokens, which have no place
     for number, frame in enumerate(example.frames):
         row, column = divmod(number, columns)
         down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
