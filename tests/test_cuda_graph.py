@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nets import NETWORKS
+from nets.network import build, zero_inputs
+from nets.options import FeatureSizes
 from tests.small_run import losses, make_data, run, weights
 from tests.synthetic import write_words
 from utils.cuda_graph import WARM_UP, Recorded, recordable
@@ -13,7 +16,7 @@ from utils.errors import UserError
 from utils.runtime import Runtime
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-NETWORKS = {"tspm": (), "pstp_net": ("--model.spans", 3), "st_avqa": ("--model.seconds", 3)}
+ON_GPU = {"tspm": (), "pstp_net": ("--model.spans", 3), "st_avqa": ("--model.seconds", 3)}
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
@@ -97,16 +100,43 @@ def test_a_step_is_recorded_on_one_gpu():
     assert not recordable(Runtime(CPU), None)
 
 
+SHAPES = {"audio": (6, 8), "frame": (6, 16), "token": (6, 5, 12), "words": (77, 12)}
+LEARNED = {"order": True, "sounds": True, "temporal": "learned", "spatial": "pairs", "fusion": "deep"}
+LEARNED |= {"streams": ["a_sel", "v_sel", "v_spa", "fit"]}
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("tspm", {"top_k": 3, "tokens": 3}),
+        ("tspm", LEARNED | {"top_k": 3, "tokens": 5}),
+        ("tspm", LEARNED | {"top_k": 3, "tokens": 5, "gate": "perturbed"}),
+        ("qa_tiger", {"top_k": 3, "tokens": 5}),
+        ("pstp_net", {"spans": 3, "tokens": 5}),
+        ("st_avqa", {"top_k": 3, "tokens": 5, "seconds": 3}),
+        ("means", {}),
+    ],
+)
+def test_a_step_waits_for_no_number(network, options):
+    """A recording cannot: on the meta device, where tensors have no numbers, reading one is an error."""
+    made = NETWORKS[network](hidden=16, **options)
+    sizes = FeatureSizes(6, {kind: SHAPES[kind] for kind in made.kinds}, 16)
+    model = build(made, sizes, 5).to("meta").train()
+    seen = model(**{name: x.to("meta") for name, x in zero_inputs(sizes, 12).items()})
+    terms = [term.weight * term.sum / term.count.clamp(min=1) for term in seen.losses.values()]
+    (seen.logits.sum() + sum(terms)).backward()
+
+
 @NEEDS_GPU
 @pytest.mark.parametrize(
     ("network", "residency", "precision"),
-    [("tspm", "device", "fp32"), ("tspm", "disk", "fp32"), *((name, "device", "bf16") for name in NETWORKS)],
+    [("tspm", "device", "fp32"), ("tspm", "disk", "fp32"), *((name, "device", "bf16") for name in ON_GPU)],
 )
 def test_a_recorded_run_equals_one_that_is_not(tmp_path, network, residency, precision):
     data = make_data(tmp_path)
     write_words(tmp_path / "features")
     options = ("--train.device", "cuda", "--train.precision", precision, "--data.residency", residency)
-    options += ("--model.network", network, *NETWORKS[network])
+    options += ("--model.network", network, *ON_GPU[network])
     options += ("--train.batch_size", 8, "--train.lr_step", 2, "--train.epochs", 4)
     for name, graph in (("recorded", "true"), ("launched", "false")):
         run("train.py", "--config", data, *options, "--train.graph", graph, "--out", tmp_path / name)
