@@ -73,6 +73,7 @@ def answer_about(video, question):
         segment_weights=weights,
         looks=[Look(second, image, heat, None, "left, top", None, "squash") for second in (3.0, 9.0)],
         seconds=SECONDS,
+        own=SECONDS - 12,
         start=0.0,
         note="12 s are padded",
         mel=None,

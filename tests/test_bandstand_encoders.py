@@ -68,7 +68,8 @@ def test_truth_of_a_sentence(prompts):
 
 def test_frames_are_like_those_of_the_videos():
     """The quick pictures differ from rendered ones, reduced by CLIP's preparation, by clothes and stage alone."""
-    for i in range(4):
+    off, by_chance = [], []
+    for i in range(6):
         happening = make_scene(0, ENCODERS, i, 20)
         _, onsets = soundtrack(happening)
         rendered = list(frames(happening, onsets))[8 * FPS + FPS // 2]
@@ -76,7 +77,9 @@ def test_frames_are_like_those_of_the_videos():
         quick = lessons.frame(happening, 8, np.random.default_rng(i)).astype(int)
         elsewhere = lessons.frame(make_scene(0, ENCODERS, i + 10, 20), 8, np.random.default_rng(i)).astype(int)
         owner = np.kron(lessons.cover(happening, 8, lessons.SIDE // 4).reshape(28, 28), np.ones((4, 4))) >= 0
-        assert np.abs(quick - reduced)[owner].mean() < np.abs(elsewhere - reduced)[owner].mean()
+        off.append(np.abs(quick - reduced)[owner].mean())
+        by_chance.append(np.abs(elsewhere - reduced)[owner].mean())
+    assert np.nanmean(off) < 0.8 * np.nanmean(by_chance)
 
 
 def test_patches_know_their_performer():
@@ -112,7 +115,7 @@ def test_batches_match_their_scenes(prompts):
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory, prompts):
     torch.manual_seed(0)
-    teacher, seen = train_clip(0, 16, 2, 12, prompts)
+    teacher, seen = train_clip(0, 16, 2, 12, prompts, taught_prompts=True)
     path = tmp_path_factory.mktemp("encoders") / "clip.pt"
     save(teacher.clip, path)
     return teacher, seen, path
@@ -143,7 +146,9 @@ def test_vggish_is_read(tmp_path):
 @pytest.mark.skipif(not ASSETS.exists(), reason="not trained yet")
 def test_committed_encoders_know_the_benchmark(tmp_path, prompts):
     """Read by extraction's own code, on decoded videos: plain captions are found, and instruments told by ear."""
-    assert sum(len(zlib.compress(path.read_bytes())) for path in ASSETS.iterdir()) <= 12e6  # what git stores
+    assert (
+        sum(len(zlib.compress(path.read_bytes())) for path in ASSETS.rglob("*") if path.is_file()) <= 12e6
+    )  # what git stores
     model, _, _ = load_clip(str(ASSETS / "clip.pt"), "cpu")
     names = lessons.all_captions()
     captions = torch.nn.functional.normalize(torch.from_numpy(encode_sentences(model, names)), dim=-1)
