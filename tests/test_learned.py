@@ -1,5 +1,7 @@
 """TSPM that learns when and where: what each stage computes, and that every parameter of it is taught."""
 
+import json
+
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
@@ -12,7 +14,7 @@ from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
 from nets.tspm.temporal import LearnedSelection, Perturbed, PrintedSelection, Similarity, Weighting
-from tests.small_run import assert_same_run, make_learnable_data, trained
+from tests.small_run import assert_same_run, make_learnable_data, run, trained
 from utils.errors import UserError
 
 LEARNED = {
@@ -253,3 +255,13 @@ def test_a_learned_run_can_be_resumed(tmp_path):
     trained(*arguments, "--train.epochs", 1, "--out", run)
     trained(*arguments, "--train.epochs", 2, "--out", run, "--resume")
     assert_same_run(run, reference)
+
+
+@pytest.mark.slow
+def test_two_processes_teach_every_parameter_by_their_own_parts(tmp_path):
+    """The losses for what and where are of a process's own part of the batch, and DDP misses no gradient."""
+    path = make_learnable_data(tmp_path)
+    arguments = [*CONFIG, "--train.batch_size", "32", "--train.epochs", "1", "--out", tmp_path / "two"]
+    run("train.py", "--config", path, *arguments, processes=2)
+    (epoch,) = [json.loads(line) for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
+    assert epoch["losses"].keys() == {"what", "where"}
