@@ -31,8 +31,7 @@ class MeansOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        if self.hidden < 1:
-            raise UserError(f"model.hidden must be at least 1, is {self.hidden}")
+        self.require_sizes("hidden")
         if len(set(self.means_of)) != len(self.means_of):
             raise UserError(f"model.means_of names a kind twice: {self.means_of}")
 

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from utils.errors import UserError
+
 if TYPE_CHECKING:  # options are read where torch is not needed, and importing it takes a second
     from nets.network import Network
 
@@ -29,6 +31,14 @@ class ModelOptions(ABC):
 
     network: str = "tspm"
     """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
+
+    def require_sizes(self, *names: str) -> None:
+        """Raise `UserError` where one of these fields is below 1 (None is no size), or dropout is not in [0, 1)."""
+        for name in names:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"model.{name} must be at least 1, is {value}")
+        if not 0 <= (rate := getattr(self, "dropout", 0.0)) < 1:  # not every network has it
+            raise UserError(f"model.dropout must be in [0, 1), is {rate}")
 
     @property
     @abstractmethod

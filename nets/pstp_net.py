@@ -60,13 +60,9 @@ class PSTPNetOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "spans", "top_spans", "tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, is {getattr(self, name)}")
+        self.require_sizes("hidden", "heads", "spans", "top_spans", "tokens")
         if self.hidden % self.heads:
             raise UserError(f"model.hidden {self.hidden} must be a multiple of model.heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
         if self.top_spans > self.spans:
             raise UserError(f"model.top_spans {self.top_spans} is more than model.spans {self.spans}")
         if not 0 < self.token_share <= 1:

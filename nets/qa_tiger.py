@@ -49,13 +49,9 @@ class QATigerOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "experts", "active", "tokens", "top_k"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, is {getattr(self, name)}")
+        self.require_sizes("hidden", "heads", "experts", "active", "tokens", "top_k")
         if self.hidden % (2 * self.heads):
             raise UserError(f"model.hidden {self.hidden} must be even, and a multiple of model.heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
         if self.active > self.experts:
             raise UserError(f"model.active {self.active} is more than the {self.experts} experts (model.experts)")
 

@@ -47,13 +47,9 @@ class STAVQAOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "tokens", "seconds", "top_k"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise UserError(f"model.{name} must be at least 1, is {value}")
+        self.require_sizes("hidden", "heads", "tokens", "seconds", "top_k")
         if self.hidden % self.heads or self.hidden % 4:  # the matching head narrows to a quarter
             raise UserError(f"model.hidden {self.hidden} must be a multiple of 4 and of model.heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
 
     def stored_tokens(self) -> int:
         """The cells of the map."""

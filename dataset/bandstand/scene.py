@@ -142,7 +142,7 @@ def make_scene(seed: int, stream: int, index: int, seconds: int) -> Scene:
 
 
 def _band(rng: np.random.Generator) -> list[str]:
-    """One to four instruments for the picture; in a third of the bands some are the same."""
+    """One to four instruments for the picture; in a quarter of the bands some are the same."""
     size = int(rng.choice([1, 2, 3, 4], p=[0.10, 0.20, 0.35, 0.35]))
     instruments = [str(i) for i in rng.choice(INSTRUMENTS, size, replace=False)]
     if size > 1 and rng.random() < 0.3:

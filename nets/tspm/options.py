@@ -62,13 +62,9 @@ class TSPMOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        for name in ("hidden", "heads", "top_k", "tokens", "spm_blocks", "ways", "fusion_width"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, is {getattr(self, name)}")
+        self.require_sizes("hidden", "heads", "top_k", "tokens", "spm_blocks", "ways", "fusion_width")
         if self.hidden % self.heads:
             raise UserError(f"model.hidden {self.hidden} must be a multiple of model.heads {self.heads}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout must be in [0, 1), is {self.dropout}")
         if len(set(self.streams)) != len(self.streams):
             raise UserError(f"model.streams names a stream twice: {self.streams}")
         if self.temporal == "learned" and self.top_k == 1:
