@@ -22,6 +22,7 @@ from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.loader import Loader
 from dataset.text_prompt import PromptTable
+from utils.checkpoint import weights_sha256
 from utils.errors import UserError, command
 from utils.progress import tqdm
 from utils.scoring.evaluation import Answers, answer
@@ -68,6 +69,7 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
                 {} if truths else dataset.published,
                 dataset.published_questions,
                 partial(truths[name].of, answers.looked) if truths else dict,
+                weights_sha256(run.model.state_dict()),
             )["accuracy"]
         if len(rows) > 1:
             print(f"\n{format_table(dataset.columns, rows, {})}")

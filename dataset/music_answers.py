@@ -87,10 +87,11 @@ SIGHTS = lexicon(  # which tell the place where nothing does so outright
         "outdoor": "street,park,garden,beach,field,forest,yard,backyard,lawn,plaza,mountain,road",
     }
 )
-YES = lexicon(
-    {"yes": "yes,yeah,yep,yup,true,correct,affirmative,indeed,certainly,definitely,absolutely,of course,sure"}
-)
+YES = lexicon({"yes": "yes,yeah,yep,yup,true,correct,affirmative"})
+SURELY = lexicon({"yes": "indeed,certainly,definitely,absolutely,of course,sure"})  # unless something is denied
 NO = lexicon({"no": "no,nope,nah,false,incorrect,negative"})
+OUTRIGHT = {*words("yes yeah yep yup")}
+DOUBTLESS = re.compile(r"\b(?:there is )?(?:no|without(?: a)?) (?:doubt|question)\b")
 NEGATIONS = {*words("not no never neither nor without none nothing nobody absent missing")}
 LESS = {*words("quieter softer less shorter fewer weaker")}
 EQUAL = {*words("equal equally same similar similarly")}
@@ -176,20 +177,18 @@ def _spelt(word: str) -> str:
 
 
 def _yes_or_no(said: Words, asked: Words) -> str | None:
-    """Yes or no: as the first word, or as what a statement says of what is asked."""
-    first = find(said[:2], {**YES, **NO})[:1]
-    if first and first[0][0] == 0:
-        end, answer = first[0][1:]
-        other = find(said[end + 1 : end + 2], {**YES, **NO}) if said[end : end + 1] in (["and"], ["or"]) else []
-        return None if other and other[0][2] != answer else answer
-    if NEGATIONS & {*said} or find(said, NO):
-        return "no"
-    if find(said, YES):
+    """Yes or no: as the first word, or as what a statement says of what is asked. "No doubt" is neither."""
+    rest = DOUBTLESS.sub("", " ".join(said)).split()
+    if tuple(rest[:1]) in YES:
+        return None if rest[1:2] in (["and"], ["or"]) and find(rest[2:3], NO) else "yes"
+    if NEGATIONS & {*rest} or find(rest, NO):
+        return None if OUTRIGHT & {*rest} else "no"
+    if find(rest, {**YES, **SURELY}) or (said and not rest):
         return "yes"
     if "than" in asked:
         return _comparison(said, asked)
     content = {*asked} - EXISTENCE
-    return "yes" if content and content <= {*said} else None
+    return "yes" if content and content <= {*rest} else None
 
 
 def _comparison(said: Words, asked: Words) -> str | None:

@@ -40,8 +40,8 @@ class Wording:
         self._refuse_unknown_word(question, asked)
         if not self.table.serves(ANY):
             by_key = {_key(template): template for template in self.templates}
-            near = [by_key[key] for key in difflib.get_close_matches(asked, by_key, n=3, cutoff=0.0)]
-            raise UserError(f"{_shown(question)}: fits no template; the nearest are {'; '.join(map(repr, near))}")
+            near = [repr(by_key[key]) for key in difflib.get_close_matches(asked, by_key, n=3, cutoff=0.0)]
+            raise UserError(f"{_shown(question)}: fits no template{_nearest('; ', near)}")
         return self.table.fill(question, [])
 
     def _fitting(self, asked: str, known: bool) -> Iterator[tuple[str, list[str]]]:
@@ -64,8 +64,8 @@ class Wording:
             *_, template, ((name, word), *_) = min(unknown)
             near = difflib.get_close_matches(word, self._values(name), n=3, cutoff=0.0)
             raise UserError(
-                f"{_shown(question)}: fits {template!r}, but <{name}> was never {_shown(word)} in training; "
-                f"the nearest are {', '.join(near)}"
+                f"{_shown(question)}: fits {template!r}, but <{name}> was never {_shown(word)} in training"
+                f"{_nearest(', ', near)}"
             )
 
     def _values(self, name: str) -> Sequence[str]:
@@ -96,6 +96,11 @@ def _pattern(template: str, groups: Sequence[str]) -> str:
 
 def _key(text: str) -> str:
     return key_of(text.replace("_", " "))  # as the words of slots are filled in
+
+
+def _nearest(between: str, near: Sequence[str]) -> str:
+    """The end of a line: what is near, if anything is."""
+    return f"; the nearest are {between.join(near)}" if near else ""
 
 
 def _shown(text: str) -> str:

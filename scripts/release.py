@@ -11,60 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from dataset import DATASETS
-from utils.checkpoint import load_run
+from utils.checkpoint import load_run, weights_sha256
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import json_bytes, unseal
 from utils.release import write_release
 
-CARD = """---
-{head}---
-
-# {name}
-
-A {network} model for audio-visual question answering. It sees and hears {segments} seconds of a video, reads a question
-of one of {templates} templates, and gives one of {answers} answers, with the seconds and places that it looked at.
-It belongs to a PyTorch implementation of TSPM (G. Li, H. Du, D. Hu, ACM MM 2024), whose code opens this folder:
-
-    python -m scripts.answer VIDEO "QUESTION" --run {folder}
-    python test.py --run {folder} --out results
-
-## What it was trained on
-
-{trained_on}
-
-| | SHA-256 of its file |
-|---|---|
-{contents}
-
-Its features come from these encoders, which are not in this folder:
-
-| kind | encoder | SHA-256 of its weights |
-|---|---|---|
-{encoders}
-
-## What it reached
-
-Correct answers to test questions, in per cent, with the 95 % interval over videos. Runs from other seeds differ too.
-
-{results}
-
-## What it must not be used for
-
-- Decisions about people, or watching them: its answers are often wrong.
-- Questions outside its templates, other languages, other answers: it always gives one of its {answers} answers, however
-  little the video has to do with it. A probability is what the model says, not how often it is right.
-- {limits}
-
-## Files
-
-`SHA256SUMS` lists all others; `sha256sum -c SHA256SUMS` checks them, and so does the code when it opens the folder.
-`model.safetensors` holds {weights}; `config.yaml` the options of training, `prompts.json` the
-templates with their prompts, `answers.json` the answers in the order of the classes, `run.json` the manifests of the
-features.
-"""
+CARD = Path(__file__).with_name("release_card.md")
 RENDERED = (
     "Videos that the project renders itself (Bandstand), with questions in the format of {title}: {questions}. It has "
     "never seen or heard a real video."
@@ -103,7 +59,7 @@ def model_card(name: str, folder: Path, stored: dict[str, Any], metrics: dict[st
             }
         ],
     }
-    return CARD.format(
+    return CARD.read_text().format(
         head=yaml.safe_dump(head, sort_keys=False),
         name=name,
         folder=folder,
@@ -135,12 +91,13 @@ def _table(split: str, measured: dict[str, Any]) -> str:
     )
 
 
-def read_metrics(run: Path, model: Path) -> dict[str, Any]:
-    """What test.py measured of a run, by test file. Raises `UserError` where it did not since the run was trained."""
-    files = sorted((run / "test").rglob("metrics.json"))
-    if not files or min(file.stat().st_mtime for file in files) < model.stat().st_mtime:
+def read_metrics(run: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """What test.py measured of these weights, by test file. Raises `UserError` where it did not, or of other ones."""
+    measured = {file.parent.name: unseal(file) for file in sorted((run / "test").rglob("metrics.json"))}
+    tested = {metrics.get("weights_sha256") for metrics in measured.values()}
+    if tested != {weights_sha256(weights)}:
         raise UserError(f"{run}: was not tested since it was trained; measure it with: python test.py --run {run}")
-    return {file.parent.name: unseal(file) for file in files}
+    return measured
 
 
 @command
@@ -157,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"{path}: tells no prompts: it is converted, or of an older release; train anew")
     if (out / path.name).exists():
         raise UserError(f"{out}: holds a run; choose another folder with --out")
-    metrics = read_metrics(options.run, path)
+    metrics = read_metrics(options.run, stored["model"])
     name = options.run.resolve().name
     card = model_card(name, out, stored, metrics, options.half)
     write_release(out, stored, json_bytes(metrics), card, options.half)

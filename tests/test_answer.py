@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -120,6 +121,14 @@ def test_features_are_kept_by_the_contents_of_the_file(asked_run, video, tmp_pat
     monkeypatch.setattr(encoders, "KEPT", 1)
     cached.ask(copy, [QUESTION], start=2)
     assert len(list(cache.iterdir())) == 1
+    gone = cache / "gone.npz"  # listed, and removed by another process since
+    monkeypatch.setattr(Path, "glob", lambda *_: [gone, *cache.iterdir()])
+    cached.ask(copy, [QUESTION], start=1)
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_no_question_has_no_answer(answerer, video):
+    assert answerer.ask(video, []) == []
 
 
 def test_encoders_are_known_by_their_digests(asked_run, tmp_path):

@@ -74,6 +74,12 @@ def test_what_the_model_never_met_is_refused_with_what_is_near(music, question, 
     assert len(message) < 600
 
 
+def test_where_nothing_is_near_nothing_is_promised(music):
+    untaught = Wording(music.table, {})  # of a run whose training questions filled no slot
+    with pytest.raises(UserError, match=r"never 'flute' in training$"):
+        untaught.fill("Is there a flute sound?")
+
+
 def test_three_templates_are_named(music):
     with pytest.raises(UserError, match="nearest are") as refused:
         music.fill("Where is the first instrument that sounds?")

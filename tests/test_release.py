@@ -1,5 +1,6 @@
 """A released model is the run's: equal answers, to the bit; and a file of it that changed is named."""
 
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from configs.stored import read_stored
 from scripts import release
 from scripts.answer import Answerer
 from tests.scoring_run import called
-from utils.checkpoint import load_run
+from utils.checkpoint import load_run, save_checkpoint
 from utils.errors import UserError
 from utils.files import read_json, unseal
 from utils.release import FILES, RUN, SUMS, WEIGHTS, read_release
@@ -89,8 +90,16 @@ def test_the_card_has_the_head_that_a_hub_reads(released):
 
 def test_what_was_not_tested_is_not_released(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
+    best = load_run(copy / "best.pt")
+    next(iter(best["model"].values())).mul_(2)
+    save_checkpoint(copy / "best.pt", best)
+    error = called(release.main, "--run", copy, "--out", tmp_path / "out", fails=True)
+    assert "was not tested since it was trained" in error
     shutil.rmtree(copy / "test")
     error = called(release.main, "--run", copy, "--out", tmp_path / "out", fails=True)
     assert f"was not tested since it was trained; measure it with: python test.py --run {copy}" in error
     assert not (tmp_path / "out").exists()
+    moved = shutil.copytree(run, tmp_path / "moved")
+    os.utime(moved / "best.pt")  # as a copy may have it
+    called(release.main, "--run", moved, "--out", tmp_path / "out")
     assert "holds a run" in called(release.main, "--run", run, "--out", copy, fails=True)

@@ -1,8 +1,10 @@
 """Checkpoints: a file that is whole or absent, and an error in words where it does not fit."""
 
+import hashlib
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,15 @@ def load_run(path: str | Path) -> dict[str, Any]:
             f"{path}: was written by release 0.1, whose options had other names; train it anew (CHANGELOG.md)"
         )
     return stored
+
+
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of weights, wherever they are and whatever file they came from."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:

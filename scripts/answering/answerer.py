@@ -89,6 +89,8 @@ class Answerer:
         `progress` is told what is being done, and how much of that is done (0 to 1). Raises `UserError` for a video
         that cannot be used, and for a question that fits no prompt or has a word that the model never met.
         """
+        if not questions:
+            return []
         told = progress or (lambda stage, share: None)
         if not 0 <= start < math.inf:
             raise UserError(f"start {start:g}: must be a second of the video, 0 or more")

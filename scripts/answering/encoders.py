@@ -218,8 +218,16 @@ def _save(path: Path, seen: Seen) -> None:
     kinds = {f"kind {kind}": array for kind, array in seen.features.items()}
     with atomic_path(path) as temporary:
         np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **jpegs, **others, **kinds)
-    for old in sorted(path.parent.glob("*.npz"), key=lambda held: held.stat().st_mtime)[:-KEPT]:
+    for old in sorted(path.parent.glob("*.npz"), key=_written)[:-KEPT]:
         old.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    """When a file was written; long ago where another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _load(path: Path) -> Seen | None:

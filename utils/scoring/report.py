@@ -23,11 +23,13 @@ def report(
     published: Mapping[str, Mapping[str, Row]],
     published_questions: int | None = None,
     measure: Callable[[], Mapping[str, Scores]] = dict,
+    model: str = "",
 ) -> dict[str, Any]:
     """Print the row `name` below published ones, write what there is into `out`; returns what metrics.json holds.
 
     predictions.csv, metrics.json, confusion.png, accuracy.png; errors_by_template.csv where templates are known; and
     grounding.csv where `measure`, which is called once the predictions are written, has scores of further measures.
+    `model` is a digest of the weights that answered, which metrics.json notes.
     Where published rows are known to be for another number of questions, that is said and the picture leaves them out.
     """
     write_predictions(out / "predictions.csv", predictions)
@@ -50,7 +52,7 @@ def report(
     confusion_matrix(predictions, out / "confusion.png")
     best_known = None if others else next(iter(published.values()), {}).get("TSPM")
     accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
-    metrics["predictions_sha256"] = sha256(out / "predictions.csv")
+    metrics |= {"predictions_sha256": sha256(out / "predictions.csv"), "weights_sha256": model}
     seal(out / "metrics.json", metrics)  # last: a run that has it is done
     print("\nwrote", ", ".join(str(out / file) for file in written))
     return metrics
