@@ -1,1 +1,0 @@
-"""Measured speed and memory: python -m scripts.benchmark."""
