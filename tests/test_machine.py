@@ -8,7 +8,6 @@ import pytest
 from utils.machine import available_memory, usable_cores
 
 GB = 10**9
-VERSION_1 = "12:cpu,cpuacct:/x\n9:cpuset,memory:/slurm/job_7/task_0\n0::/system.slice"
 
 
 def write(root: Path, files: dict[str, str | int]) -> Path:
@@ -19,7 +18,7 @@ def write(root: Path, files: dict[str, str | int]) -> Path:
 
 
 def group(path: str, limit: str | int, use: int, cached: int = 0) -> dict[str, str | int]:
-    """A control group of version 2."""
+    """A control group."""
     stat = f"anon 5\nfile 77\ninactive_anon 3\ninactive_file {cached - 2}\nactive_file 2"
     folder = f"sys/fs/cgroup{path}"
     return {f"{folder}/memory.max": limit, f"{folder}/memory.current": use, f"{folder}/memory.stat": stat}
@@ -58,17 +57,3 @@ def test_cores_are_those_that_this_process_was_given():
 )
 def test_a_control_group_s_limit_holds_wherever_it_is_set(tmp_path, files, expected):
     assert available_memory(write(tmp_path, files)) == expected
-
-
-def test_control_groups_of_version_1(tmp_path):
-    job, everything = "sys/fs/cgroup/memory/slurm/job_7", "sys/fs/cgroup/memory"
-    files = {
-        "proc/self/cgroup": VERSION_1,
-        f"{job}/memory.limit_in_bytes": 10 * GB,
-        f"{job}/memory.usage_in_bytes": 4 * GB,
-        f"{job}/memory.stat": f"inactive_file {9 * GB}\ntotal_inactive_file {1 * GB}\ntotal_active_file 3",
-        f"{everything}/memory.limit_in_bytes": 9223372036854771712,
-        f"{everything}/memory.usage_in_bytes": 40 * GB,
-        f"{everything}/memory.stat": "total_inactive_file 0",
-    }
-    assert available_memory(write(tmp_path, files)) == 7 * GB + 3

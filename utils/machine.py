@@ -2,12 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-# Where control groups are mounted; their limit, use, and what of the use is the cache of files, which gives way.
-VERSION_1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_(?:in)?active_file")
-VERSION_2 = ("sys/fs/cgroup", "memory.max", "memory.current", "(?:in)?active_file")
+GROUPS = "sys/fs/cgroup"  # where control groups are mounted
 
 
 def usable_cores() -> int:
@@ -21,28 +18,18 @@ def own_cores() -> int:
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of the host's memory that programs can still take, within the limits of a container or a scheduler's job.
+    """Bytes of the host's memory that programs can still take, and a container's or a job's limit (cgroups) allows.
 
     Where the system does not tell, all that it has. `root` is where its files are.
     """
-    meminfo = root / "proc/meminfo"
+    meminfo, listed = root / "proc/meminfo", root / "proc/self/cgroup"
     told = meminfo.exists() and re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
     if not told:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(0, min([int(told[1]) * 1024, *_left_in_control_groups(root)]))
-
-
-def _left_in_control_groups(root: Path) -> Iterator[int]:
-    """What each control group that this process is in, and each around it, still allows; those without a limit not."""
-    listed = root / "proc/self/cgroup"
-    for line in listed.read_text().splitlines() if listed.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mounted, limit, use, cache = VERSION_1 if controllers else VERSION_2
-        group = root / mounted / path.strip("/")  # in a container it may not be there, but those around it are
-        while group.is_relative_to(root / mounted):
-            if (group / limit).exists() and (allowed := (group / limit).read_text().strip()) != "max":
-                cached = re.findall(rf"^{cache} (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
-                yield int(allowed) - int((group / use).read_text()) + sum(map(int, cached))
-            group = group.parent
+    left = [int(told[1]) * 1024]
+    own = listed.read_text().strip().rpartition("::/")[2] if listed.exists() else ""  # within a container often absent
+    for group in (root / GROUPS / own, *(root / GROUPS / own).parents):
+        if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+            cached = re.findall(r"^(?:in)?active_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+            left.append(int(limit) - int((group / "memory.current").read_text()) + sum(map(int, cached)))
+    return max(0, min(left))
