@@ -32,7 +32,7 @@ def parse(args: list[str] | None = None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--videos", required=True, help="folder of videos; what lies below it counts too")
     parser.add_argument("--out", default="data/features", help="folder of features")
-    parser.add_argument("--weights", help="VGGish checkpoint (default: the public one, downloaded once and verified)")
+    parser.add_argument("--weights", help="VGGish checkpoint (default: that of scripts.download)")
     parser.add_argument("--hop", type=float, default=1.0, help="seconds between examples of 0.96 s: 1.0 or 0.96")
     parser.add_argument("--segments", type=int, default=60, help="examples of a video: 60 for MUSIC-AVQA, 10 for AVQA")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where VGGish runs")
@@ -61,8 +61,7 @@ def main(args: list[str] | None = None) -> int:
     videos = find_videos(options.videos)
     read = partial(read_examples, segments=options.segments, hop=options.hop)
     with start(options.device, "fp32", "device") as runtime:
-        with runtime.main_first():  # one process downloads
-            network, digest = load_vggish(options.weights)
+        network, digest = load_vggish(options.weights)
         set_threads(network.to(runtime.device), options.segments)
         manifest = {
             "version": 1,

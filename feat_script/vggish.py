@@ -4,7 +4,6 @@ N examples of 96 frames; a frame is 400 samples at 16 kHz, its hop 160; an examp
 default, so that example i is what second i would give alone.
 """
 
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from utils.errors import UserError
-from utils.files import sha256, write_bytes
+from utils.files import sha256
 
 RATE = 16000  # Hz
 WINDOW, HOP, FFT = 400, 160, 512  # samples
 FRAMES, BANDS = 96, 64  # of one example
 LOW, HIGH = 125.0, 7500.0  # Hz
 URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"
+PUBLIC = "10086976"  # the start of its SHA-256
 
 CONV_KEYS = (0, 3, 6, 8, 11, 13)  # of the six convolutions in the public checkpoint's `features`
 
@@ -97,17 +97,17 @@ def bare_state(state: Any) -> dict[str, Tensor]:
 def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
     """Build VGGish from a checkpoint and return it, in evaluation mode, with the checkpoint's SHA-256.
 
-    `weights` is a state_dict file, wrapped or not, from whose shapes the widths are read; None downloads the public one
-    into torch.hub's cache, once. The start of its digest, part of its name, is verified, and the whole is kept beside
-    it and compared from then on. Raises `UserError` for a file that is missing, unreadable, changed or of another
-    network, and for a failed download.
+    `weights` is a state_dict file, wrapped or not, from whose shapes the widths are read; None is the public one, which
+    scripts.download leaves in torch.hub's cache. Raises `UserError` for a file that is missing, unreadable, changed or
+    of another network.
     """
-    path = Path(weights) if weights else _download()
+    path = Path(weights) if weights else public_weights()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; give --weights a VGGish checkpoint, or leave it out to download"
+            f"{path}: no such file; give --weights a VGGish checkpoint, or fetch the public one with: "
+            "python -m scripts.download vggish"
         ) from None
     except Exception as error:  # torch.load raises whatever its reader trips over, with messages of many lines
         raise UserError(f"{path}: not a PyTorch checkpoint ({type(error).__name__})") from error
@@ -122,24 +122,12 @@ def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
         raise UserError(
             f"{path}: not a VGGish checkpoint with the keys features.* and embeddings.* ({reason})"
         ) from error
-    return network.eval(), sha256(path)
-
-
-def _download() -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / URL.rsplit("/", 1)[1]
-    record, known = path.with_suffix(".sha256"), path.stem.split("-")[1]
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(URL, str(path), hash_prefix=known)
-        except (OSError, RuntimeError) as error:  # no connection, a full disk; or another digest than the name says
-            raise UserError(f"{URL}: download failed ({error}); fetch it by hand and give --weights FILE") from error
-    elif record.exists():
-        known = record.read_text().strip() or known
     digest = sha256(path)
-    if not digest.startswith(known):
-        raise UserError(f"{path}: its SHA-256 is {digest}, not {known}...; delete it, and it is downloaded again")
-    if known != digest:
-        with contextlib.suppress(UserError):  # a cache that others only read
-            write_bytes(record, digest.encode())
-    return path
+    if not weights and not digest.startswith(PUBLIC):
+        raise UserError(f"{path}: its SHA-256 is {digest}, not {PUBLIC}...; delete it, and download it again")
+    return network.eval(), digest
+
+
+def public_weights() -> Path:
+    """Where the public checkpoint lies."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name

@@ -8,7 +8,6 @@ download in <root>/digests.json, and compared from then on: a file that changed 
 """
 
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -16,16 +15,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from feat_script.clip_vision import clip
-from feat_script.vggish import URL as VGGISH
+from feat_script.vggish import PUBLIC, URL, public_weights
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import read_json, sha256, write_json, writing
 from utils.progress import tqdm
 
-TRIES = 5
 CHUNK = 1 << 20
 
 
@@ -61,7 +57,7 @@ CATALOGUE = {
             "41c8235d573b2f840750f27577ea57e748ea0e94/data/bias_set/test_bias.json",
         )
     ],
-    "vggish": [File(VGGISH, f"{torch.hub.get_dir()}/checkpoints/{Path(VGGISH).name}", Path(VGGISH).stem.split("-")[1])],
+    "vggish": [File(URL, str(public_weights()), PUBLIC)],
     "clip_l14": _clip("ViT-L/14@336px"),
     "clip_b32": _clip("ViT-B/32"),
 }
@@ -98,22 +94,20 @@ def _fetch(file: File, path: Path) -> Path:
 
     It goes on where an earlier try ended if its digest will tell that both parts are of one file.
     """
-    part, reason = path.with_name(f"{path.name}.part"), ""
+    part = path.with_name(f"{path.name}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(TRIES):
-        time.sleep(2**attempt - 1)
-        try:
-            if _continue(file, part):
-                return part
-            reason = "the connection ended early"
-        except urllib.error.HTTPError as error:
-            reason = f"{error.code} {error.reason}"
-            if error.code < 500:
-                raise UserError(f"{file.url}: {reason}; look for it by hand\n{BY_HAND}") from error
-        except (HTTPException, OSError) as error:  # no connection, a broken one, a full disk
-            reason = str(error)
-    raise UserError(f"{file.url}: {reason}, {TRIES} times; run again to go on")
+    try:
+        if _continue(file, part):
+            return part
+        reason = "the connection ended early"
+    except urllib.error.HTTPError as error:
+        reason = f"{error.code} {error.reason}"
+        if error.code < 500:
+            raise UserError(f"{file.url}: {reason}; look for it by hand\n{BY_HAND}") from error
+    except (HTTPException, OSError) as error:  # no connection, a broken one, a full disk
+        reason = str(error)
+    raise UserError(f"{file.url}: {reason}; run again to go on")
 
 
 def _continue(file: File, part: Path) -> bool:

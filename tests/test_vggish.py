@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from feat_script import vggish
-from feat_script.vggish import VGGish, examples, load_vggish, log_mel, mel_matrix
+from feat_script.vggish import VGGish, examples, load_vggish, log_mel, mel_matrix, public_weights
 from utils.errors import UserError
 
 NARROW = {"conv": (4, 6, 8, 8, 10, 12), "fc": (20, 16, 128)}
@@ -164,37 +164,17 @@ def test_load_is_strict(tmp_path):
         load_vggish(tmp_path / "absent.pth")
 
 
-def test_download_is_verified_and_cached(tmp_path, monkeypatch):
-    """From a file:// address; the name's digits must be the start of the digest."""
-    torch.save(VGGish(**NARROW).state_dict(), tmp_path / "served.pth")
-    data = (tmp_path / "served.pth").read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-
-    wrong = tmp_path / "vggish-00000000.pth"
-    wrong.write_bytes(data)
-    monkeypatch.setattr(vggish, "URL", wrong.as_uri())
-    with pytest.raises(UserError, match="download failed"):
+def test_the_public_weights_are_looked_for_where_they_are_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"vggish-10086976\.pth: no such file; .*python -m scripts.download vggish"):
         load_vggish()
-    assert not list((tmp_path / "hub").rglob("*.pth"))
-
-    right = tmp_path / f"vggish-{digest[:8]}.pth"
-    right.write_bytes(data)
-    monkeypatch.setattr(vggish, "URL", right.as_uri())
+    public_weights().parent.mkdir()
+    torch.save(VGGish(**NARROW).state_dict(), public_weights())
+    digest = hashlib.sha256(public_weights().read_bytes()).hexdigest()
+    with pytest.raises(UserError, match=f"its SHA-256 is {digest}, not 10086976"):
+        load_vggish()
+    monkeypatch.setattr(vggish, "PUBLIC", digest[:8])
     assert load_vggish()[1] == digest
-    right.unlink()
-    assert load_vggish()[1] == digest  # from the cache
-    cached = tmp_path / "hub/checkpoints" / right.name
-    state = VGGish(**NARROW).state_dict()
-    torch.save(state, cached)
-    with pytest.raises(UserError, match=f"its SHA-256 is .*, not {digest}.*delete it"):
-        load_vggish()
-    cached.with_suffix(".sha256").write_text("")  # lost with the power: the start is verified still
-    with pytest.raises(UserError, match=f", not {digest[:8]}"):
-        load_vggish()
-    cached.write_bytes(data)
-    assert load_vggish()[1] == digest
-    assert cached.with_suffix(".sha256").read_text() == digest
 
 
 @pytest.mark.parametrize("wrap", ["state_dict", "module", "both"])
