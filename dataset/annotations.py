@@ -1,6 +1,8 @@
 """An annotation file becomes a table of questions; what is wrong with single rows is collected, never fatal."""
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +37,7 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
     Rows that are malformed are left out and listed. Raises `UserError` for a file that is no list of rows or that
     holds no usable one, and for templates that `prompts` does not serve.
     """
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
-    read_row = DATASETS[dataset].read_row
+    rows, read_row = _rows(path), DATASETS[dataset].read_row
     questions, faults = [], []
     unserved: Counter[str] = Counter()
     seen: dict[str, int] = {}  # the row of each question_id
@@ -67,6 +66,23 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
     if not questions:
         raise UserError(f"{path}: holds no usable question ({len(rows)} rows{''.join(f'; {f}' for f in faults[:1])})")
     return Annotations(pd.DataFrame(questions), faults)
+
+
+def annotated_videos(paths: Iterable[str], dataset: str) -> list[str]:
+    """The distinct videos of annotation files, sorted; of rows that cannot be used, none. Raises `UserError`."""
+    videos = set()
+    for path in paths:
+        for row in _rows(path):
+            with contextlib.suppress(UserError):
+                videos.add(DATASETS[dataset].read_row(row)["video_id"])
+    return sorted(videos)
+
+
+def _rows(path: str | Path) -> list[Any]:
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
+    return rows
 
 
 def describe(faults: list[str], examples: int = 3) -> str:

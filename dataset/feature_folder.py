@@ -21,6 +21,7 @@ from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
 from utils.progress import tqdm
 
+FLOATS = ("float16", "float32")
 THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
 
 
@@ -190,18 +191,21 @@ class Folder:
             raise UserError(f"{path}: is {dtype} {shape}, not {self.dtype} {self.shape}")
 
 
-def public_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
-    """Open a folder of the public layout with the shape and dtype of the first file that fits `sizes`."""
+def plain_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
+    """Open a folder without a manifest: shape and dtype are those of the first file that fits `sizes` (None: any).
+
+    Raises `UserError` where there is none.
+    """
     if not path.is_dir():
-        raise UserError(f"{path}: no such folder, which the public layout has")
-    seen = "empty"
+        raise UserError(f"{path}: no such folder; put the .npy files there, or a link to their folder")
+    seen = "it is empty"
     for file in sorted(path.glob("[!.]*.npy")):
         try:
             shape, dtype = npy_header(file)
         except UserError:
             continue  # `check` lists it
-        if fits(shape, sizes) and dtype.name in ("float16", "float32"):
+        if fits(shape, sizes) and dtype.name in FLOATS:
             return Folder(path, shape, dtype)
         seen = f"{file.name} is {dtype} {shape}"
     wanted = ", ".join("any" if size is None else str(size) for size in sizes)
-    raise UserError(f"{path}: no file has the configured shape ({wanted}); {seen}")
+    raise UserError(f"{path}: no file is {' or '.join(FLOATS)} ({wanted}); {seen}")

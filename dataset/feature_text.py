@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataset.feature_folder import describe_faults, public_folder
+from dataset.feature_folder import describe_faults, plain_folder
 from dataset.kinds import TEXT, WORDS_MAKER, fits
 from utils.errors import UserError
 from utils.files import npy_header, read_json
@@ -96,8 +96,8 @@ class PublicText:
 
     def __init__(self, question: Path, prompt: Path):
         self.path = question.parent
-        questions = public_folder(question, (1, None))
-        self.folders, self.width = [questions, public_folder(prompt, questions.shape)], questions.shape[1]
+        questions = plain_folder(question, (1, None))
+        self.folders, self.width = [questions, plain_folder(prompt, questions.shape)], questions.shape[1]
 
     def read(self, ids: Sequence[int | str], questions: Sequence[str], prompts: Sequence[str]) -> TextBank:
         """The rows of questions and prompts, by question id."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.feature_folder import Folder, all_finite, describe_faults, public_folder
+from dataset.feature_folder import Folder, all_finite, describe_faults, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
 from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits
@@ -54,13 +54,13 @@ class FeatureStore:
         """Bytes of one video's features, all wanted kinds together."""
         return sum(folder.nbytes for folder in self.folders.values())
 
-    def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
-        """Map each faulty video to its faults, a line per kind; `deep` reads everything and finds NaN and infinity."""
+    def check(self, videos: Iterable[str]) -> dict[str, str]:
+        """Map each faulty video to its faults, a line per kind, as far as headers and lengths tell."""
         videos = list(videos)
-        return _merge({kind: folder.check(videos, deep) for kind, folder in self.folders.items()})
+        return _merge({kind: folder.check(videos) for kind, folder in self.folders.items()})
 
     def verify(self, videos: Iterable[str]) -> dict[str, str]:
-        """Check deeply like `check`, but read only what is new or changed since it last passed."""
+        """Like `check`, with the data of whatever is new or changed since it last passed: NaN, infinity, damage."""
         videos = list(videos)
         return _merge({kind: folder.verify(videos) for kind, folder in self.folders.items()})
 
@@ -153,7 +153,7 @@ def open_features(
         paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
         if words:
             raise UserError(f"{root}: the public layout has no words of the questions, which the network reads")
-        folders = {kind: public_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
+        folders = {kind: plain_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
         return FeatureStore(folders, PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
     wanted = {kind: KINDS[kind] for kind in kinds} | ({"text": TEXT} if text else {})
     paths = {name: _existing(root, kind, given) for name, kind in wanted.items()}

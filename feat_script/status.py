@@ -76,13 +76,3 @@ def as_noted(first: Path, video: str, kinds: Iterable[str], status: dict[str, An
         with contextlib.suppress(OSError):  # a disk that is only read: they are read again next time
             os.utime(note)
     return True
-
-
-def stale(first: Path, kind: str, video: str, path: Path) -> str | None:
-    """Why the features in folder `kind` are not those of the video at `path`, or None where they are."""
-    status = read_status(first, video)
-    if not status:
-        return f"no whole status file in {first.name}/{STATUS} tells which video it was made from; extract it again"
-    if kind not in status["features"] or not is_current(first, video, status, path):
-        return "stale: its video has changed since; extract it again"
-    return None

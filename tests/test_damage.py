@@ -80,7 +80,7 @@ def test_features_that_are_not_as_noted_are_named(root):
     assert opened(root).verify(VIDEOS) == {}
     flip(root / "clip_token_4" / f"{VIDEOS[2]}.npy")
     wanted = {VIDEOS[2]: "token: holds other data than were extracted; delete it and extract it again"}
-    assert opened(root).check(VIDEOS, deep=True) == opened(root).verify(VIDEOS) == wanted
+    assert opened(root).verify(VIDEOS) == wanted
     with pytest.raises(SystemExit):
         pack_features.main(["--features", str(root), "--segments", "6", "--tokens", "4"])
 

@@ -1,6 +1,5 @@
-"""Sheets made or edited elsewhere: the untidy are read, every fault is named; scripts.check_prompts reads them too."""
+"""Sheets made or edited elsewhere: the untidy are read, every fault is named."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import openpyxl
 import pytest
 
 from dataset.text_prompt import PROMPT, TEMPLATE, PromptTable
-from scripts import check_prompts
 from utils.errors import UserError
 
 SHEETS = Path(__file__).parents[1] / "dataset" / "TextPrompt.xlsx"
@@ -105,27 +103,3 @@ def test_files_that_are_no_workbook(tmp_path):
     (tmp_path / "half.xlsx").write_bytes(half[: len(half) // 2])
     assert "cannot be read" in fault(tmp_path / "half.xlsx")
     assert "cannot be read" in fault(tmp_path)
-
-
-def test_the_script_counts_rows_and_fallen_questions(write, tmp_path, monkeypatch, capsys):
-    path = write((1, "", "", "Who plays?", "Someone plays."), (2, "", "", "*", "Something."))
-    (tmp_path / "a.json").write_text(json.dumps([{"question_text": q} for q in ("who plays", "Why?", "Why ?", "When")]))
-    run_script(monkeypatch, "S", str(tmp_path / "a.json"), "--prompts", str(path), "--top", "1")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0][:3] == ["1", "Who", "plays?"]
-    assert lines[1][:2] == ["3", "*"]
-    assert lines[-2][:4] == ["3", "questions,", "2", "distinct,"]
-    assert lines[-1] == ["2", "Why?"]
-
-
-def test_the_script_names_the_question_that_has_no_row(tmp_path, monkeypatch, capsys):
-    (tmp_path / "a.json").write_text('[{"question_text": "Who plays?"}]')
-    with pytest.raises(SystemExit) as status:
-        run_script(monkeypatch, "MUSIC-AVQA", str(tmp_path / "a.json"), "--prompts", str(SHEETS))
-    assert status.value.code == 2
-    assert re.search(r"a\.json, item 0: .*MUSIC-AVQA.*'Who plays\?'", capsys.readouterr().err)
-
-
-def run_script(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["check_prompts.py", *arguments])
-    check_prompts.main()

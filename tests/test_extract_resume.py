@@ -12,8 +12,7 @@ import pytest
 
 from feat_script import extract_audio, pipeline
 from feat_script.media import read_audio
-from scripts import check_features
-from tests.clips import sine, write_clip
+from tests.clips import write_clip
 from tests.extraction import T, changed, snapshot
 
 pytest_plugins = ["tests.extraction_fixtures"]
@@ -116,19 +115,6 @@ def test_a_video_that_changes_while_it_is_read_is_not_kept(audio, videos, tmp_pa
     assert audio() == 1
     assert "whole" in (tmp_path / "features/vggish/failures.csv").read_text()
     assert not (tmp_path / "features/vggish/whole.npy").exists()
-
-
-def test_check_features_tells_which_are_stale(audio, visual, videos, tmp_path, capsys):
-    assert audio() == visual() == 0
-    options = ["--features", str(tmp_path / "features"), "--segments", str(T), "--videos", str(videos)]
-    assert check_features.main(options) == 0
-    write_clip(videos / "whole.mp4", np.arange(24) / 6, sine(4.8))
-    (tmp_path / "features/vggish/status/mute.json").write_text("")
-    capsys.readouterr()
-    assert check_features.main(options) == 1
-    said = capsys.readouterr().out
-    assert said.count("stale: its video has changed since; extract it again: whole") == 3
-    assert said.count("no whole status file in vggish/status") == 1
 
 
 def test_nothing_to_write_needs_no_disk_that_can_be_written(audio, monkeypatch, capfd):

@@ -1,7 +1,6 @@
 """Every faulty feature file is found before training, told in a line, and looked for once."""
 
 import errno
-import json
 import os
 import time
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from dataset.feature_folder import Folder, all_finite
 from dataset.features import describe_faults
-from scripts import check_features, pack_features
+from scripts import pack_features
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
 from utils.errors import UserError
 from utils.files import save_npy
@@ -65,14 +64,14 @@ def test_a_file_with_more_than_its_array_is_faulty(root):
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["audio", "token"])
-def test_only_a_deep_check_reads_the_numbers(root, kind, value):
+def test_verifying_reads_the_numbers_and_checking_does_not(root, kind, value):
     path = root / {"audio": "vggish", "token": "clip_token_4"}[kind] / f"{VIDEOS[3]}.npy"
     array = np.load(path)
     array.flat[17] = value
     save_npy(path, array)
     store = opened(root)
     assert store.check(VIDEOS) == {}
-    assert store.check(VIDEOS, deep=True) == {VIDEOS[3]: f"{kind}: holds NaN or infinite values"}
+    assert store.verify(VIDEOS) == {VIDEOS[3]: f"{kind}: holds NaN or infinite values"}
 
 
 @given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40), half=st.booleans())
@@ -198,28 +197,3 @@ def test_an_id_never_leaves_its_folder(root, video):
     for ask in (store.read, store.prefetch):
         with pytest.raises(UserError, match="must be a file name"):
             ask("audio", [video])
-
-
-def test_check_features_counts_and_exits_with_1_on_faults(root, capsys):
-    options = ["--features", str(root), *SIZES]
-    assert check_features.main([*options, "--deep"]) == 0
-    report = capsys.readouterr().out
-    assert "token: 7 of 7 videos whole, 0 faulty" in report
-    (root / "vggish" / f"{VIDEOS[6]}.npy").unlink()
-    assert check_features.main(options) == 1  # the other kinds have it, so it is wanted
-    assert f"1  no such file: {VIDEOS[6]}" in capsys.readouterr().out
-    rows = [{"video_id": video, "anser": "one", "type": '["Audio", "Counting"]'} for video in VIDEOS[:2]]
-    annotations = root / "annotations.json"
-    annotations.write_text(json.dumps([*rows, {"video_id": 7}]))
-    assert check_features.main([*options, "--annotations", str(annotations)]) == 0
-    assert "audio: 2 of 2" in capsys.readouterr().out
-    pack(root, "--kinds", "frame")
-    assert check_features.main([*options, "--layout", "packed", "--kinds", "frame"]) == 0
-    assert "frame: 7 of 7" in capsys.readouterr().out
-
-
-def test_check_features_exits_with_2_on_a_contradiction(root, capsys):
-    with pytest.raises(SystemExit) as caught:
-        check_features.main(["--features", str(root), "--segments", "60", "--tokens", "4"])
-    assert caught.value.code == 2
-    assert "'shape' is [6, 128]" in capsys.readouterr().err

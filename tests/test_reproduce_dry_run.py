@@ -89,7 +89,7 @@ def test_the_public_layout_is_told_as_it_is(tmp_path, dry):
     assert "nothing is missing" in dry(data, "table1", expect=0)
     shutil.rmtree(tmp_path / "data/features/ToMe_feat")
     told = dry(data, "table1")
-    assert "ToMe_feat/tome4: no such folder, which the public layout has" in told
+    assert "ToMe_feat/tome4: no such folder; put the .npy files there" in told
     assert "feat_script" not in told
 
 

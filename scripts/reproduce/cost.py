@@ -9,12 +9,12 @@ import torch
 
 from configs.schema import Config
 from dataset import DATASETS
+from dataset.annotations import annotated_videos
 from dataset.config import DataConfig
 from dataset.features import describe_faults, open_features
 from nets import NETWORKS
 from nets.network import build
 from nets.options import FeatureSizes
-from scripts.check_features import annotated_videos
 from scripts.profile_model import forward_gflop, public_sizes
 from utils.errors import UserError
 from utils.files import read_json

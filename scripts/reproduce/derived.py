@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from configs.schema import Config
 from dataset import DATASETS
-from scripts.check_features import annotated_videos
+from dataset.annotations import annotated_videos
 from scripts.reproduce.choices import offer_choices
 from scripts.reproduce.split import split_by_video
 from utils.errors import UserError
