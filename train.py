@@ -85,7 +85,7 @@ class State:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         states = {name: part.state_dict() for name, part in parts.items()}
         save_checkpoint(path, self.described | states | {"at": asdict(self.at)}, keep=path.name == "last.pt")
 
@@ -107,13 +107,12 @@ def train(config: schema.Config, resume: bool, runtime: Runtime) -> None:
     if any(at != (last and last["at"]) for at in runtime.gather(last and last["at"])):
         raise UserError(f"{folder}: not every process finds the same last.pt there; let --out be on a shared disk")
     with runtime.main_first():
-        data = open_data(config.data, config.model.kinds, ("train", "val"), last and last["answers"])
+        data = open_data(config.data, config.model.kinds, ("train", "val"), last["answers"] if last else None)
     loader = Loader(data, runtime, config.data.residency, config.data.workers)
     state = set_up(config, data, runtime, last)
     if runtime.is_main:
         announce(config, data.notes, loader.residency, state)
-    learn = make_step(config, state, loader, runtime)
-    fit(config, state, data, loader, learn, runtime)
+    fit(config, state, data, loader, make_step(config, state, loader, runtime), runtime)
 
 
 def set_up(config: schema.Config, data: Data, runtime: Runtime, last: dict[str, Any] | None) -> State:
@@ -132,7 +131,8 @@ def set_up(config: schema.Config, data: Data, runtime: Runtime, last: dict[str, 
     else:
         measure_features(model, data)
     graph = options.graph and recordable(runtime, options.compile)
-    optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, options.betas, fused=True, capturable=graph)
+    betas: Any = options.betas  # a list, which PyTorch takes too
+    optimizer = torch.optim.Adam(rate_groups(model, options), options.lr, betas, fused=True, capturable=graph)
     state = State(model, optimizer, StepLR(optimizer, options.lr_step, options.lr_gamma), Position(), described)
     if last:
         state.restore(last, Path(config.out) / "last.pt")

@@ -94,7 +94,8 @@ def interleaved(tasks: dict[str, Task], device: torch.device, rounds: int) -> Ro
 
     Other programs use a machine too: every task is run once a round, so that all see the same company.
     """
-    gflop, seconds = {}, {name: [] for name in tasks}
+    gflop: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for name, task in tasks.items():
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention is not counted
             task()
@@ -152,7 +153,8 @@ def step(runtime: Runtime, precision: Precision) -> Task:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4, fused=True, capturable=runtime.device.type == "cuda")
     state = State(model, optimizer, StepLR(optimizer, 10), Position(), {})
-    learn = make_step(config, state, SimpleNamespace(resident=[]), runtime)
+    loader: Any = SimpleNamespace(resident=[])
+    learn = make_step(config, state, loader, runtime)
     return partial(learn, BATCH, **inputs(runtime.device))
 
 
@@ -243,7 +245,7 @@ def extraction(runtime: Runtime, rounds: int, video: Path, visual: Any = None) -
     """
     device = runtime.device
     frames, seconds = (60 if device.type == "cuda" else 4), 10
-    model = torch.nn.Module()
+    model: Any = torch.nn.Module()
     model.visual = visual or clip.model.VisionTransformer(336, 14, 1024, 24, 16, 768)
     if device.type == "cuda":
         clip.model.convert_weights(model)

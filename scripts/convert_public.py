@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -184,9 +184,15 @@ def main() -> None:
         raise UserError(f"{out}: already holds a run; choose another folder with --out")
     published = PUBLISHED[network]
     ours, unused = published.convert(load_checkpoint(options.checkpoint))
-    config.model.hidden = len(ours["audio.weight"])
+    model: Any = config.model  # which has a width, as both have
+    model.hidden = len(ours["audio.weight"])
     segments = config.data.segments
-    rows = {"audio": (segments,), "frame": (segments,), "token": (segments, config.data.tokens), "words": (WORDS,)}
+    rows: dict[str, tuple[Any, ...]] = {
+        "audio": (segments,),
+        "frame": (segments,),
+        "token": (segments, config.data.tokens),
+        "words": (WORDS,),
+    }
     width = {kind: ours[f"{name}.weight"].shape[1] for kind, name in published.projections.items()}
     sizes = FeatureSizes(segments, {kind: (*rows[kind], width[kind]) for kind in config.model.kinds}, width["text"])
     load_weights(build(config.model, sizes, len(ANSWERS)), ours, options.checkpoint)

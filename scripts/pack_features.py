@@ -6,6 +6,7 @@ Then train with `--data.layout packed`. Every file is read once and checked; the
 deleted afterwards. A pack is refused once its files have changed: run this again.
 """
 
+from dataset.feature_folder import Folder
 from dataset.feature_pack import Pack, write_pack
 from dataset.features import describe_faults, open_features
 from dataset.kinds import KINDS
@@ -30,6 +31,7 @@ def main(args: list[str] | None = None) -> None:
     options = parse(args)
     store = open_features(options.features, "files", options.kinds, options.segments, options.tokens, text=False)
     for kind, folder in store.folders.items():
+        assert isinstance(folder, Folder), "of the layout `files`"
         faults = write_pack(folder, store.manifests[kind], options.skip_faulty)
         pack = Pack(folder, store.manifests[kind])  # as training will open it
         print(f"{pack.path}: {len(pack.rows)} videos, {len(pack.rows) * folder.nbytes / 1e9:.2f} GB")

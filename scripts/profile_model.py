@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import thop
 import torch
@@ -63,7 +64,11 @@ def forward_gflop(model: nn.Module, sizes: FeatureSizes) -> float:
 def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: str) -> FeatureSizes:
     """The sizes that features have by VGGish and a public CLIP."""
     frame, token, text = WIDTHS[clip]
-    shapes = {"audio": (segments, 128), "frame": (segments, frame), "token": (segments, tokens, token)}
+    shapes: dict[str, tuple[Any, ...]] = {
+        "audio": (segments, 128),
+        "frame": (segments, frame),
+        "token": (segments, tokens, token),
+    }
     shapes["words"] = (77, text)
     return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds}, text)
 

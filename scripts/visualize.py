@@ -10,6 +10,7 @@ be overridden, such as --train.device cpu.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ def pick(questions: pd.DataFrame, true: np.ndarray | None, count: int, seed: int
     """
     drawn = questions.reset_index(drop=True)
     if true is not None:
-        partly = true.any(axis=1) & ~true.all(axis=1)
-        drawn = drawn[partly] if partly.any() else drawn
+        (partly,) = np.nonzero(true.any(axis=1) & ~true.all(axis=1))
+        drawn = drawn.iloc[partly] if len(partly) else drawn
     drawn = drawn.sample(frac=1, random_state=seed)
     turn = drawn.groupby(["modality", "type"]).cumcount()
     return turn.sort_values(kind="stable").index[:count].to_numpy()
@@ -67,7 +68,7 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], 
     truth = truth_of(config.data.truth, questions) if config.data.truth else {}
     manifests = data.store.manifests
     fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
-    heat = [None] * len(rows)
+    heat: Iterable = [None] * len(rows)
     if seen.token_weights is not None and not data.store.tells_patches:
         print("no heat maps: features that were made elsewhere do not tell which patches are in a token")
     elif seen.token_weights is not None:
@@ -81,7 +82,7 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], 
         frames = []
         pictures = frames_of(row["video_id"], videos, looked[place])
         for k, (segment, (picture, size)) in enumerate(zip(looked[place], pictures, strict=True)):
-            boxes = sounding_boxes(told, segment) if told else []
+            boxes: list[Sequence[float]] = [*sounding_boxes(told, segment)] if told else []
             frames.append(Frame(segment, picture, size, boxes, None if maps is None else maps[k]))
         examples.append(
             Example(

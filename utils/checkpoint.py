@@ -83,7 +83,7 @@ def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].cpu().contiguous().numpy())
+        digest.update(weights[name].cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

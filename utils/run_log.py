@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.files import write_bytes, writing
@@ -30,13 +31,13 @@ class RunLog:
     def _text(self) -> bytes:
         return "".join(f"{line}\n" for line in self.lines).encode()
 
-    def step(self, step: int, losses: Mapping[str, float], rates: Sequence[float]) -> None:
+    def step(self, step: int, losses: Mapping[str, float], rates: Sequence[float | Tensor]) -> None:
         """Losses over the latest steps, and the rates of the parameter groups."""
         with writing(self.path.parent):
             for name, loss in losses.items():
                 self.board.add_scalar(f"step_loss/{name}", loss, step)
             for number, rate in enumerate(rates):
-                self.board.add_scalar(f"rate/{number}", rate, step)
+                self.board.add_scalar(f"rate/{number}", float(rate), step)
 
     def epoch(
         self,
@@ -44,12 +45,12 @@ class RunLog:
         step: int,
         losses: Mapping[str, float],
         accuracy: Mapping[str, float],
-        rate: float,
+        rate: float | Tensor,
         seconds: float,
     ) -> None:
         """An epoch's mean losses, validation accuracy, learning rate and time; printed too."""
         others = {name: loss for name, loss in losses.items() if name != "answer"}
-        numbers = {"epoch": epoch, "train_loss": losses["answer"], "val": accuracy, "rate": rate}
+        numbers = {"epoch": epoch, "train_loss": losses["answer"], "val": accuracy, "rate": float(rate)}
         numbers["train_seconds"] = seconds
         self.lines.append(json.dumps(numbers | ({"losses": others} if others else {})))
         write_bytes(self.path, self._text())

@@ -4,7 +4,7 @@ B questions, T segments, K selected segments, M tokens of a frame as extracted, 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Answerer:
             raise UserError(
                 f"{path}: tells no prompts or encoders: it is converted, or of an older release; train anew"
             )
-        self.config, self.cache = schema.from_dict(stored["config"]), cache and Path(cache)
+        self.config, self.cache = schema.from_dict(stored["config"]), None if cache is None else Path(cache)
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
         self._wording = Wording(PromptTable(stored["prompts"], str(path), self.config.data.spelling), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
@@ -120,7 +120,7 @@ class Answerer:
         inputs = {kind: torch.from_numpy(seen.features[kind])[None] for kind in kinds if kind != WORDS}
         inputs |= {"text": torch.from_numpy(text), "video": rows[:1] * 0, "asked": rows * 0}
         if WORDS in kinds:
-            inputs[WORDS] = torch.from_numpy(encode_words(self._encoders.clip, questions))
+            inputs[WORDS] = torch.from_numpy(encode_words(self._encoders.clip, [*questions]))
         inputs = {name: x.to(self.device) for name, x in inputs.items()}
         threads = self.config.train.threads and min(self.config.train.threads, own_cores())
         set_threads(self._model, self.config.train.batch_size * self.seconds, threads)
@@ -133,11 +133,12 @@ class Answerer:
         """The answers to questions about one video; `same` is told of all."""
         best = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
         tensors = {name: x.float().cpu().numpy() for name, x in found._asdict().items() if isinstance(x, torch.Tensor)}
-        weights = tensors.get("segment_weights", [None] * len(filled))
+        weights: Any = tensors.get("segment_weights", [None] * len(filled))
         selected = tensors.get("selected", np.empty((len(filled), 0))).astype(int)
         looked = tensors.get("token_segments", selected).astype(int) if seen.jpegs else selected[:, :0]
-        heat: Iterable = np.full(looked.shape, None)
+        heat: Any = np.full(looked.shape, None)
         if "token_weights" in tensors:
+            assert seen.source is not None, "the tokens were made of these pictures"
             ends = tensors["token_source"].astype(int)
             heat = heat_maps(tensors["token_weights"], ends, looked, [seen.source] * len(filled))
         answers = []

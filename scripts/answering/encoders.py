@@ -68,7 +68,7 @@ class Encoders:
         if strange := manifests.keys() - KNOWN:
             raise UserError(f"the model reads features of the kind {min(strange)!r}, which no encoder here makes")
         self.manifests, self.device = manifests, device
-        self.fit = manifests.get("token", manifests.get("frame", {})).get("fit")  # None where no pictures are seen
+        self.fit: str = manifests.get("token", manifests.get("frame", {})).get("fit") or ""  # where pictures are seen
         self._text: dict[str, np.ndarray] = {}
         path = _find(manifests["text"], folders)
         self.clip, _, digest = load_clip(str(path), device)
@@ -142,7 +142,8 @@ class Encoders:
             return fit_image(image, size, self.fit), _jpeg(image)
 
         frames = read_frames(video, segments, prepare, start)
-        squares, seen.jpegs = zip(*frames.images, strict=True)
+        squares, jpegs = zip(*frames.images, strict=True)
+        seen.jpegs = [*jpegs]
         if frames.problem:
             seen.notes.append(f"its picture is damaged ({frames.problem}): seen as far as it decodes")
         progress("seeing", 0.0)
@@ -213,11 +214,11 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 def _save(path: Path, seen: Seen) -> None:
     """Keep what was seen, and drop the oldest of the folder beyond `KEPT`."""
-    jpegs = {f"jpeg {number}": np.frombuffer(jpeg, np.uint8) for number, jpeg in enumerate(seen.jpegs)}
-    others = {name: array for name, array in (("source", seen.source), ("mel", seen.mel)) if array is not None}
-    kinds = {f"kind {kind}": array for kind, array in seen.features.items()}
+    held: dict[str, Any] = {f"jpeg {number}": np.frombuffer(jpeg, np.uint8) for number, jpeg in enumerate(seen.jpegs)}
+    held |= {name: array for name, array in (("source", seen.source), ("mel", seen.mel)) if array is not None}
+    held |= {f"kind {kind}": array for kind, array in seen.features.items()}
     with atomic_path(path) as temporary:
-        np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **jpegs, **others, **kinds)
+        np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **held)
     for old in sorted(path.parent.glob("*.npz"), key=_written)[:-KEPT]:
         old.unlink(missing_ok=True)
 

@@ -20,6 +20,7 @@ def draw(answers: Sequence[Answer], path: str | Path) -> None:
 
 def _example(answer: Answer) -> Example:
     """An answer as Figure 4 draws it."""
+    assert answer.segment_weights is not None, "who selects seconds weighs them"
     segments = [round(second - answer.start) for second in answer.selected]
     return Example(
         name=answer.note,

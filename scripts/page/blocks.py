@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -62,9 +63,10 @@ class Uploads:
 
     async def show(self, video: str | None, request: gr.Request) -> None:
         """A page shows this video now, or none."""
-        before = self.shown.pop(request.session_hash, None)
+        page = request.session_hash or ""
+        before = self.shown.pop(page, None)
         if video:
-            self.shown[request.session_hash] = Path(video).parent
+            self.shown[page] = Path(video).parent
         if before and before not in self.shown.values() and before.parent == self.folder:
             shutil.rmtree(before, ignore_errors=True)
 
@@ -81,10 +83,10 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
 
     def ask(video: str | None, question: str, start: float, progress=gr.Progress()):  # noqa: B008  (Gradio's way)
         try:
-            _check(video)
-            answerer.cache = Path(video).parent  # features go when the video goes; one question is asked at a time
+            path = _checked(video)
+            answerer.cache = path.parent  # features go when the video goes; one question is asked at a time
             (answer,) = answerer.ask(
-                Path(video), [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
+                path, [question], start=start or 0.0, progress=lambda stage, share: progress(share, desc=stage)
             )
         except UserError as error:
             told = str(error)
@@ -122,7 +124,7 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
                 button = gr.Button("Ask", variant="primary")
                 answer = gr.HTML(elem_classes="answer", min_height=120)
 
-        quietly = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        quietly: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         job = gr.on(
             [button.click, question.submit],
             ask,
@@ -142,8 +144,8 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
     return page.queue(max_size=WAITING, default_concurrency_limit=None)
 
 
-def _check(video: str | None) -> None:
-    """Raises `UserError` without a video, and for one that cannot be opened or is too long."""
+def _checked(video: str | None) -> Path:
+    """The video's file. Raises `UserError` without a video, and for one that cannot be opened or is too long."""
     if not video:
         raise UserError("there is no video; drop one, or take the sample")
     try:
@@ -152,6 +154,7 @@ def _check(video: str | None) -> None:
         raise UserError(f"{video}: {error}") from error
     if seconds and seconds > LONGEST:
         raise UserError(f"{video}: lasts {seconds:.0f} s; the page takes {LONGEST} s at most, the command any length")
+    return Path(video)
 
 
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
