@@ -62,6 +62,9 @@ class StandardizedLinear(nn.Linear):
     Mean and deviation are buffers, 0 and 1 until they are measured, and part of the state_dict.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, width: int, dim: int):
         super().__init__(width, dim)
         self.register_buffer("mean", torch.zeros(width))
@@ -70,7 +73,7 @@ class StandardizedLinear(nn.Linear):
     @torch.no_grad()
     def measure(self, parts: Iterable[Tensor]) -> None:
         """Take mean and deviation over parts (..., width), one at a time; what never changes is only shifted."""
-        count, total, squares = 0, 0, 0
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())  # become float64
         for x in parts:
             rows = x.flatten(0, -2).double()
             count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.square().sum(dim=0)

@@ -19,7 +19,7 @@ class Loss(NamedTuple):
 
     weight: float
     sum: Tensor  # () over what this process saw
-    count: Tensor  # () of what was summed; 0 where there was nothing, and then the sum is 0
+    count: Tensor  # type: ignore[assignment]  # () of what was summed; 0 where there was nothing: then the sum is 0
 
 
 class Perception(NamedTuple):

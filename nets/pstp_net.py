@@ -11,7 +11,7 @@ its last projection, which the Linears take in; the class token is one of the S.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -154,7 +154,7 @@ class PSTPNet(Network):
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """`deep`: all that lies between the input projections and the classifier."""
-        edges = [self.audio, self.frame, self.words, self.question, self.perceive.token, self.classifier]
+        edges: list[Any] = [self.audio, self.frame, self.words, self.question, self.perceive.token, self.classifier]
         shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
         return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
 

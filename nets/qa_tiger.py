@@ -204,6 +204,8 @@ class PatchQueries(nn.Module):
 class GaussianExperts(nn.Module):
     """A mixture of experts, each with a Gaussian over time; the question places the Gaussians and routes."""
 
+    grid: Tensor
+
     def __init__(self, dim: int, heads: int, dropout: float, experts: int, active: int, mixed: bool, streams: int):
         super().__init__()
         self.query = QueryAttention(dim, heads, dropout)

@@ -88,6 +88,8 @@ class STAVQAOptions(ModelOptions):
 class STAVQA(Network):
     """Spatial grounding, temporal grounding, fusion; in training the matching of sounds and pictures too."""
 
+    seconds: Tensor
+
     def __init__(
         self,
         audio: nn.Linear,

@@ -18,7 +18,7 @@ class Fusion(nn.Module):
         self.fuse = nn.Linear(len(streams) * dim, dim)
         self.classifier = nn.Linear(dim, answers)
 
-    def forward(self, question: Tensor, streams: dict[str, Tensor | None]) -> Tensor:
+    def forward(self, question: Tensor, streams: dict[str, Tensor]) -> Tensor:
         """Question (B, D) and named streams (B, D) -> logits (B, C)."""
         fused = self.fuse(torch.cat([streams[name] for name in self.streams], dim=-1).tanh())  # Eq. 6
         return self.classifier((fused * question).tanh())  # Eq. 7
@@ -47,7 +47,7 @@ class DeepFusion(nn.Module):
         )
         self.classifier = nn.Linear(dim, answers)
 
-    def forward(self, question: Tensor, streams: dict[str, Tensor | None]) -> Tensor:
+    def forward(self, question: Tensor, streams: dict[str, Tensor]) -> Tensor:
         """Question (B, D) and named streams (B, D) -> logits (B, C)."""
         fused = self.fuse(self.norm(torch.cat([streams[name] for name in self.streams], dim=-1)))  # (B, width)
         return self.classifier(self.mix(torch.cat([fused * self.ask(question), fused, question], dim=-1)))

@@ -3,6 +3,8 @@
 B questions, V videos, T segments, K selected segments, D hidden width, Df width of CLIP's space, Dq of text features.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -68,7 +70,8 @@ class QuestionFit(nn.Module):
     ) -> Tensor:
         """Question (B, Dq), frame features and sounds (V, T, Df), selected segments and their gate -> (B, D)."""
         words = normalize(self.words(question).unflatten(-1, (self.ways, -1)), dim=-1)  # (B, H, Df)
-        found = torch.cat([normalize(seen, dim=-1), heard][: self.kinds], dim=-1)  # (V, T, 2 Df); without sounds Df
+        given: list[Any] = [normalize(seen, dim=-1), heard]
+        found = torch.cat(given[: self.kinds], dim=-1)  # (V, T, 2 Df); without sounds Df
         everywhere = found.mean(dim=1).index_select(0, asked)  # (B, 2 Df)
         there = (gate * take(found, asked, selected)).mean(dim=1)
         of = torch.stack([everywhere, there], dim=1).unflatten(-1, (self.kinds, -1)).flatten(1, 2)  # (B, 4, Df)

@@ -5,6 +5,8 @@ frame as stored, S merged tokens, D hidden width, C answers, N sentences in the 
 token and text features.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from nets.layers import QueryBlock, StandardizedLinear, take, unrounded
@@ -87,7 +89,8 @@ class TSPM(Network):
 
         a_sel = take(a, asked, selected)  # (B, K, D)
         v_sel = take(v, asked, selected)  # (B, K, D)
-        v_spa, *tokens, where = self.spatial(a_sel, v_sel, token, video[asked], selected)  # Eq. 3-5: (B, K, D)
+        # Eq. 3-5: (B, K, D), and of the tokens: segments (B, K), weights (B, K, S), sources (B, K, M)
+        v_spa, looked, on_tokens, source, where = self.spatial(a_sel, v_sel, token, video[asked], selected)
         a_sel, v_sel, v_spa = (gate * stream for stream in (a_sel, v_sel, v_spa))
         a_grd, v_grd = self.grounding(q, a_sel, v_spa)  # (B, D)
 
@@ -102,11 +105,18 @@ class TSPM(Network):
             "v_spa": v_spa.mean(dim=1),
         }
         logits = self.fusion(q, streams)  # Eq. 6-7: (B, C)
-        return Perception(logits, segment_weights, selected, *tokens, what | where)
+        return Perception(logits, segment_weights, selected, looked, on_tokens, source, what | where)
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """`deep`: what lies between the input projections and the classifier, but for the selection."""
-        edges = [self.audio, self.frame, self.question, self.spatial.token, self.temporal, self.fusion.classifier]
+        edges: list[Any] = [
+            self.audio,
+            self.frame,
+            self.question,
+            self.spatial.token,
+            self.temporal,
+            self.fusion.classifier,
+        ]
         shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
         return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
 

@@ -7,6 +7,8 @@ and frames (V, T, D) and the video of each question (B,) to segment weights (B, 
 (B, K), ascending in time, and a gate (B, K, 1), 1 on average, by which what they give is weighted.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -81,14 +83,15 @@ class LearnedSelection(nn.Module):
         self.top_k = top_k
         self.gate = gate
         nn.init.zeros_(self.key.weight)
-        for words in self.words if similar else ():
+        alike: list[Any] = [*self.words] if similar else []
+        for words in alike:
             nn.init.eye_(words.weight)
 
     def forward(
         self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Select segments by their scores."""
-        fit = [normalize(seen, dim=-1), heard][: len(self.words)]
+        fit: list[Any] = [normalize(seen, dim=-1), heard][: len(self.words)]
         key = self.key(torch.cat([frame, audio][: len(self.words)], dim=-1))  # (V, T, D)
         scores = key[asked] @ self.query(prompt)[..., None] * key.shape[-1] ** -0.5  # (B, T, 1)
         for scale, words, x in zip(self.log_scale.exp(), self.words, fit, strict=True):
@@ -159,6 +162,8 @@ class Similarity(nn.Module):
 
 class EvenSegments(nn.Module):
     """w/o TPM: K evenly spaced segments; K = T is w/o TPC, all segments."""
+
+    index: Tensor
 
     def __init__(self, segments: int, top_k: int):
         super().__init__()
