@@ -1,7 +1,6 @@
 """An annotation file becomes a table of questions; what is wrong with single rows is collected, never fatal."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +8,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dataset import DATASETS
-from dataset.text_prompt import ANY, PromptTable, question_text
+from dataset.text_prompt import ANY, PromptTable, filled_rows, read_rows
 from utils.errors import UserError
-from utils.files import read_json
 
 
 class Annotations(NamedTuple):
@@ -37,20 +35,12 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
     Rows that are malformed are left out and listed. Raises `UserError` for a file that is no list of rows or that
     holds no usable one, and for templates that `prompts` does not serve.
     """
-    rows, read_row = _rows(path), DATASETS[dataset].read_row
-    questions, faults = [], []
-    unserved: Counter[str] = Counter()
+    questions: list[dict[str, Any]] = []
+    faults: list[str] = []
     seen: dict[str, int] = {}  # the row of each question_id
-    for number, row in enumerate(rows, start=1):
+    for number, row, filled in filled_rows(path, prompts, faults):
         try:
-            if not isinstance(row, dict):
-                raise UserError(f"must be an object, is {row!r}")
-            template, values = question_text(row)
-            if not prompts.serves(template):
-                unserved[template] += 1
-                continue
-            filled = prompts.fill(template, values)
-            fields = read_row(row)
+            fields = DATASETS[dataset].read_row(row)
             fields["question_id"] = name = _question_id(fields["question_id"], number)
             if seen.setdefault(name, number) != number:
                 raise UserError(f"question_id {name} already stands in row {seen[name]}")
@@ -58,13 +48,8 @@ def read_annotations(path: str | Path, dataset: str, prompts: PromptTable) -> An
             faults.append(f"{path}, row {number}: {error}")
             continue
         questions.append(fields | filled._asdict())
-    if unserved:
-        listed = ", ".join(f"{template!r} ({count} questions)" for template, count in unserved.most_common(5))
-        raise UserError(
-            f"{prompts.source}: no row for {len(unserved)} templates of {path}: {listed}; add rows for them"
-        )
     if not questions:
-        raise UserError(f"{path}: holds no usable question ({len(rows)} rows{''.join(f'; {f}' for f in faults[:1])})")
+        raise UserError(f"{path}: holds no usable question ({len(faults)} rows{''.join(f'; {f}' for f in faults[:1])})")
     return Annotations(pd.DataFrame(questions), faults)
 
 
@@ -72,17 +57,10 @@ def annotated_videos(paths: Iterable[str], dataset: str) -> list[str]:
     """The distinct videos of annotation files, sorted; of rows that cannot be used, none. Raises `UserError`."""
     videos = set()
     for path in paths:
-        for row in _rows(path):
+        for row in read_rows(path):
             with contextlib.suppress(UserError):
                 videos.add(DATASETS[dataset].read_row(row)["video_id"])
     return sorted(videos)
-
-
-def _rows(path: str | Path) -> list[Any]:
-    rows = read_json(path)
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
-    return rows
 
 
 def describe(faults: list[str], examples: int = 3) -> str:

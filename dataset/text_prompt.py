@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import openpyxl
 
 from utils.errors import UserError
+from utils.files import read_json
 from utils.text import normalised
 
 TEMPLATE, PROMPT = "Question Template", "Declarative Sentence Text Prompt"
@@ -148,6 +149,41 @@ def question_text(row: Mapping[str, Any]) -> tuple[str, list[str]]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise UserError(f"field 'templ_values' must hold a list of words such as '[\"violin\"]', but holds {held!r}")
     return template, values
+
+
+def read_rows(path: str | Path) -> list[Any]:
+    """The rows of an annotation file. Raises `UserError` for a file that is no list."""
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: must hold a JSON list of questions, holds a {type(rows).__name__}")
+    return rows
+
+
+def filled_rows(
+    path: str | Path, table: PromptTable, faults: list[str]
+) -> Iterator[tuple[int, dict[str, Any], FilledPrompt]]:
+    """The rows of an annotation file, each with its number, from 1 on, and its question and prompt.
+
+    Malformed rows are left out, and `faults` gets a line for each. Raises `UserError` as `read_rows` and, after the
+    last row, for templates that the table does not serve.
+    """
+    unserved: Counter[str] = Counter()
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            if not isinstance(row, dict):
+                raise UserError(f"must be an object, is {row!r}")
+            template, values = question_text(row)
+            if not table.serves(template):
+                unserved[template] += 1
+                continue
+            filled = table.fill(template, values)
+        except UserError as error:
+            faults.append(f"{path}, row {number}: {error}")
+            continue
+        yield number, row, filled
+    if unserved:
+        listed = ", ".join(f"{template!r} ({count} questions)" for template, count in unserved.most_common(5))
+        raise UserError(f"{table.source}: no row for {len(unserved)} templates of {path}: {listed}; add rows for them")
 
 
 def _clean(text: str) -> str:

@@ -11,7 +11,6 @@ it goes on where it was. Exit status: 0 all done, 2 a wrong option, or a questio
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.text_prompt import PromptTable, question_text
+from dataset.text_prompt import PromptTable, filled_rows
 from feat_script.clip_vision import count_tokens, encode_sentences, encode_words, load_clip
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -62,29 +61,13 @@ def read_sentences(paths: list[str], table: PromptTable) -> tuple[Rows, list[str
     sentences: Rows = {}
     questions: dict[str, None] = {}
     faults: list[str] = []
-    unserved: Counter[str] = Counter()
     for path in paths:
-        rows = read_json(path)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"{path}: must hold a JSON list of questions")
-        for number, row in enumerate(rows, start=1):
-            try:
-                template, values = question_text(row)
-                if not table.serves(template):
-                    unserved[template] += 1
-                    continue
-                filled = table.fill(template, values)
-            except UserError as error:
-                faults.append(f"{path}, row {number}: {error}")
-                continue
+        for number, row, filled in filled_rows(path, table, faults):
             questions[filled.question] = None
             for sentence in (filled.question, filled.prompt):
                 sentences.setdefault(sentence, []).append(
                     (path, row.get("question_id", row.get("id", f"row {number}")))
                 )
-    if unserved:
-        listed = ", ".join(f"{template!r} ({count} questions)" for template, count in unserved.most_common(5))
-        raise UserError(f"{table.source}: no row for {len(unserved)} templates: {listed}; add rows for them")
     if not sentences:
         raise UserError(f"{', '.join(paths)}: no usable question")
     return sentences, list(questions), faults

@@ -209,7 +209,9 @@ def test_a_question_without_a_prompt_stops(run, tmp_path, capfd):
     with pytest.raises(SystemExit) as end:
         run()
     assert end.value.code == 2
-    assert "no row for 2 templates: 'Is there a <Object> sound?' (2 questions)" in capfd.readouterr().err
+    error = capfd.readouterr().err
+    assert "no row for 2 templates of" in error
+    assert "a.json: 'Is there a <Object> sound?' (2 questions)" in error
     assert not (tmp_path / "out").exists()
 
 
