@@ -113,6 +113,7 @@ PARTS = {
     "perturbed top-k": "perturbed",
     "evenly spaced segments": "even",
     "soft attention over all segments": "soft",
+    "true segments given (an upper bound)": "oracle",
 }
 
 TABLES = {
