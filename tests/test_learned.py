@@ -250,6 +250,19 @@ def test_the_sound_attends_to_what_resembles_it():
     assert not losses
 
 
+@pytest.mark.parametrize(("selected", "compared"), [(10, 10), (25, 9), (60, 10)])
+def test_where_is_learned_from_ten_seconds_of_a_question_at_most(selected, compared):
+    torch.manual_seed(0)
+    stage = PairedPerception(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), 0.3)
+    video, index = torch.arange(OTHERS + 1), torch.arange(selected).expand(OTHERS + 1, -1)
+    audio, token = torch.randn(OTHERS + 1, selected, 4), torch.randn(OTHERS + 1, selected, 3, 4)
+    loss = stage(audio, audio, token, video, index)[-1]["where"]
+    assert loss.count == compared * (OTHERS + 1)
+    some = torch.arange(0, selected, -(-selected // 10)).expand(OTHERS + 1, -1)
+    alone = stage(audio[:, some[0]], audio[:, some[0]], token, video, some)[-1]["where"]
+    torch.testing.assert_close(loss.sum, alone.sum)
+
+
 def test_segments_know_their_place_and_their_neighbours():
     stage = InTime(4, 2)
     x = torch.randn(1, 4, 2)
