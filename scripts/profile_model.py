@@ -70,7 +70,7 @@ def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: 
         "token": (segments, tokens, token),
     }
     shapes["words"] = (77, text)
-    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds}, text)
+    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds if kind in shapes}, text)
 
 
 def _parser() -> Parser:
