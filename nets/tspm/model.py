@@ -113,14 +113,8 @@ class TSPM(Network):
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """`deep`: what lies between the input projections and the classifier, but for the selection."""
-        edges: list[Any] = [
-            self.audio,
-            self.frame,
-            self.question,
-            self.spatial.token,
-            self.temporal,
-            self.fusion.classifier,
-        ]
+        edges: list[Any] = [self.audio, self.frame, self.question]
+        edges += [self.spatial.token, self.temporal, self.fusion.classifier]
         shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
         return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
 
