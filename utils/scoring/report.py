@@ -52,7 +52,9 @@ def report(
     confusion_matrix(predictions, out / "confusion.png")
     best_known = None if others else next(iter(published.values()), {}).get("TSPM")
     accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
-    metrics |= {"predictions_sha256": sha256(out / "predictions.csv"), "weights_sha256": model}
+    metrics["predictions_sha256"] = sha256(out / "predictions.csv")
+    if model:
+        metrics["weights_sha256"] = model
     seal(out / "metrics.json", metrics)  # last: a run that has it is done
     print("\nwrote", ", ".join(str(out / file) for file in written))
     return metrics
