@@ -10,7 +10,7 @@ from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from scripts import score as command
 from tests.scoring_run import WRITTEN, answers_of, by_hand, called
 from tests.small_run import ROOT, avqa_rows
-from utils.files import read_json, write_json, unseal
+from utils.files import read_json, unseal, write_json
 
 
 def score(*arguments, **how) -> str:
