@@ -20,7 +20,7 @@ def write_truth(root: Path, *splits: str) -> None:
         write_json(root / f"truth/{video}.json", told)
 
 
-SEALS = {"digest", "predictions_sha256"}  # of what else the file holds, and of the answers beside it
+SEALS = {"digest", "predictions_sha256", "weights_sha256"}  # of what else the file holds, of answers, of the model
 
 
 @pytest.mark.parametrize(
