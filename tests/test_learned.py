@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
+import train
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.tspm.contrast import OTHERS, contrast
@@ -22,7 +23,8 @@ from nets.tspm.temporal import (
     Similarity,
     Weighting,
 )
-from tests.small_run import assert_same_run, make_learnable_data, run, trained
+from tests.processes import ended
+from tests.small_run import assert_same_run, make_learnable_data, trained
 from utils.errors import UserError
 
 LEARNED = {
@@ -295,6 +297,6 @@ def test_two_processes_teach_every_parameter_by_their_own_parts(tmp_path):
     """The losses for what and where are of a process's own part of the batch, and DDP misses no gradient."""
     path = make_learnable_data(tmp_path)
     arguments = [*CONFIG, "--train.batch_size", "32", "--train.epochs", "1", "--out", tmp_path / "two"]
-    run("train.py", "--config", path, *arguments, processes=2)
+    ended(train.main, "--config", path, *arguments, logs=tmp_path / "logs", processes=2)
     (epoch,) = [json.loads(line) for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert epoch["losses"].keys() == {"what", "where"}
