@@ -25,7 +25,7 @@ from utils.files import read_json
 __all__ = ["Answer", "Answerer", "Look", "draw"]
 
 BOX = Path("assets/bandstand")
-MODEL, SAMPLE, QUESTIONS = BOX / "model", BOX / "sample.mp4", BOX / "sample.json"  # of scripts.release, render_sample
+MODEL, SAMPLE, QUESTIONS = BOX / "model", BOX / "sample.mp4", BOX / "sample.json"  # of scripts.release; a demo video
 
 
 def describe(answer: Answer, true: str | None = None) -> str:

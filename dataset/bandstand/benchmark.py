@@ -16,7 +16,7 @@ from dataset.bandstand.questions import NUMBERS, TEMPLATES, Candidate, Template
 from dataset.bandstand.scene import FRAME, Performer, Scene, SeenPerformer, make_scene
 from utils.files import write_bytes, write_json
 
-BENCHMARK, ENCODERS = 0, 1  # streams of scenes: none that the committed encoders were trained on is in the benchmark
+BENCHMARK, ENCODERS = 0, 1  # streams of scenes: no scene that an encoder was trained on is in the benchmark
 SPLITS = {"train": range(0, 7), "val": range(7, 8), "test": range(8, 10)}  # last digit of the video's number
 
 UNSEEN = dict.fromkeys(("place", "box", "present"))  # of a performer off screen, in the truth
