@@ -35,7 +35,7 @@ def save(network: nn.Module, path: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def make_clip(file: str, patch: int, args: Namespace, taught_prompts: bool = True) -> None:
+def make_clip(file: str, args: Namespace, patch: int, taught_prompts: bool = True) -> None:
     """Train a CLIP of this patch size, measure it, save it."""
     prompts = PromptTable.read(args.prompts, "MUSIC-AVQA")
     teacher, seen = train_clip(args.seed, patch, args.clip_steps, args.scenes, prompts, taught_prompts)
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     for file in args.only:
         start = time.perf_counter()
         torch.manual_seed(args.seed)
-        ENCODERS[file](file, args=args)
+        ENCODERS[file](file, args)
         print(f"{file}: {time.perf_counter() - start:.0f} s")
 
 

@@ -112,7 +112,7 @@ class Batch:
 def balanced(logits: Tensor, true: Tensor) -> Tensor:
     """Binary cross-entropy in which all that is true weighs as much as all that is false."""
     losses = F.binary_cross_entropy_with_logits(logits, true.float(), reduction="none")
-    return sum(losses[kind].mean() for kind in (true, ~true) if kind.any())
+    return torch.stack([losses[kind].mean() for kind in (true, ~true) if kind.any()]).sum()
 
 
 def question_words(sentence: taught.Sentence) -> list[tuple]:
@@ -186,7 +186,7 @@ def measure_clip(teacher: Teacher, held_out: list[taught.Lesson], rng: np.random
     names = taught.all_captions()
     captions = teacher.texts(names)
     found, chance = [], []
-    precision = {"Audio": [], "Visual": [], "Audio-Visual": []}
+    precision: dict[str, list[tuple[float, float]]] = {"Audio": [], "Visual": [], "Audio-Visual": []}
     for lesson in held_out:
         seconds = range(lesson.scene.seconds)
         frames, _ = teacher.images(np.stack([taught.frame(lesson.scene, s, rng) for s in seconds]))
@@ -199,9 +199,9 @@ def measure_clip(teacher: Teacher, held_out: list[taught.Lesson], rng: np.random
         if proper:
             similarity = cosines(frames, teacher.texts([s.prompt for s in proper]))
             for sentence, column in zip(proper, similarity.T.numpy(), strict=True):
-                true = np.isin(seconds, sorted(sentence.segments))
-                chances = float(chance_precision(true.sum(keepdims=True), len(true))[0])
-                precision[TEMPLATES[sentence.template].modality].append((average_precision(column, true), chances))
+                there = np.isin(seconds, sorted(sentence.segments))
+                chances = float(chance_precision(there.sum(keepdims=True), len(there))[0])
+                precision[TEMPLATES[sentence.template].modality].append((average_precision(column, there), chances))
     print(f"clip: captions among the best of a frame's {np.mean(found):.3f} (chance {np.mean(chance):.3f})")
     for modality, pairs in precision.items():
         reached, by_chance = np.mean(pairs, axis=0)
