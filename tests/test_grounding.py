@@ -19,7 +19,7 @@ from utils.scoring.grounding import (
     truth_of,
     write_grounding,
 )
-from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.intervals import intervals_of
 from utils.scoring.paper import TABLE1_COLUMNS
 
 TOLD = {
@@ -189,7 +189,7 @@ def test_scores_of_each_question_are_written_and_read_again(tmp_path):
     np.testing.assert_allclose(table["pointing"], [1, np.nan, 0.5])
     assert table["question_id"].tolist() == ["0", "1", "2"]
     row = by_column(asked(3), TABLE1_COLUMNS, measures["segment selection"]).loc["All"]
-    low, high = bootstrap_interval([table, table], TABLE1_COLUMNS, "AP")["All"]
+    low, high = intervals_of([table, table], TABLE1_COLUMNS, "AP")["All"]
     assert low == pytest.approx(row["AP model"]) == high  # of one video
     for text, said in ((None, "no such file"), ("question_id\n1\n", "lacks the columns modality, type, video_id")):
         if text:

@@ -152,7 +152,7 @@ def test_what_is_of_other_code_is_told(data, tmp_path, capfd, monkeypatch):
     reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--dry-run")
     assert "question only: seed 0 done by other code" in capfd.readouterr().out
     reproduce_in(tmp_path, data, "prior", "--seeds", "0")
-    note = "Of other code than today's, which differs in nets.means: question only, seed 0; --rerun trains it anew."
+    note = "Of other code than today's, 1 of 1 runs; --rerun trains them anew."
     assert note in (results / "prior.md").read_text()
     reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--rerun")
     assert "Of other code" not in (results / "prior.md").read_text()

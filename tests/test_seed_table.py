@@ -1,4 +1,4 @@
-"""Rows over seeds: means, intervals over videos and differences to one row, as text, as numbers and as a picture."""
+"""Rows over seeds: means, intervals and differences to one row, as text, as numbers and as a picture."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from dataset.music_avqa import MUSIC_AVQA
 from scripts.reproduce import seed_table
 from scripts.reproduce.seed_table import Difference, Line, differences, draw_bars, mean_line, write_csv, write_markdown
 from utils.errors import UserError
-from utils.scoring.intervals import bootstrap_interval, compare
+from utils.scoring.intervals import compare, intervals_of
 from utils.scoring.metrics import accuracy_row
 from utils.scoring.plots import save_png
 
@@ -17,7 +17,14 @@ COLUMNS = MUSIC_AVQA.columns
 LINES = [
     Line("ours", "this project", {"A": 52.0, "All": 61.0}, 3, {"A": (50.0, 55.0), "All": (58.0, 63.5)}),
     Line("ours", "TSPM paper", {"All": 76.79}),
-    Line("less", "this project", {"A": 40.0, "All": 30.0}, 1, {"All": (25.0, 35.0)}, Difference(-31.0, -35, -28, 2e-4)),
+    Line(
+        "less",
+        "this project",
+        {"A": 40.0, "All": 30.0},
+        1,
+        {"All": (25.0, 35.0)},
+        Difference(-31.0, -35, -28, 40.0, 2e-10),
+    ),
 ]
 
 
@@ -41,7 +48,7 @@ def test_a_line_is_the_mean_of_its_seeds_with_the_interval_of_all_their_answers(
     rows = [accuracy_row(table, COLUMNS) for table in tables]
     line = mean_line("ours", "this project", rows, tables, COLUMNS, 3)
     assert line.mean["All"] == pytest.approx(100 * np.mean([table["correct"].mean() for table in tables]))
-    assert line.interval == bootstrap_interval(tables, COLUMNS)
+    assert line.interval == intervals_of(tables, COLUMNS)
     one = mean_line("ours", "this project", rows[:1], tables[:1], COLUMNS, 1)
     assert np.diff(one.interval["All"]) > np.diff(line.interval["All"])  # a single seed says less
 
@@ -55,7 +62,7 @@ def test_differences_are_paired_and_corrected_for_their_number():
     assert list(found) == ["less", "least"]
     alone = {name: compare(tables["all"], tables[name], COLUMNS).loc["All"] for name in found}
     for name, difference in found.items():
-        assert difference[:3] == tuple(alone[name][["difference", "low", "high"]])
+        assert difference[:4] == tuple(alone[name][["difference", "low", "high", "df"]])
     assert found["least"].p == 2 * alone["least"]["p"]
     assert found["less"].p == max(alone["less"]["p"], found["least"].p)
     with pytest.raises(UserError, match="different questions"):
@@ -92,6 +99,7 @@ def test_csv(tmp_path):
     assert table["A"].isna().tolist() == [False, True, False]
     assert table["seeds"].fillna(0).tolist() == [3, 0, 1]
     assert table["difference high"].fillna(0).tolist() == [0, 0, -28.0]
+    assert table.loc[2, ["df", "p"]].tolist() == [40.0, 2e-10]
 
 
 def test_the_picture_marks_ours_the_paper_s_and_differences(tmp_path, monkeypatch):

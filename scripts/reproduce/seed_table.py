@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.files import write_bytes
-from utils.scoring.intervals import bootstrap_interval, compare, holm
+from utils.scoring.intervals import compare, holm, intervals_of
 from utils.scoring.metrics import Columns
 from utils.scoring.plots import BLUE, LIGHT_GREY, PALE_BLUE, VERMILION, save_png
 
@@ -31,6 +31,7 @@ class Difference(NamedTuple):
     points: float
     low: float
     high: float
+    df: float  # degrees of freedom
     p: float  # NaN where there is one video alone
 
 
@@ -50,7 +51,7 @@ def mean_line(
 ) -> Line:
     """The mean of rows, one for each seed, with intervals from the predictions of all seeds."""
     mean = {column: float(np.mean([row[column] for row in rows])) for column in rows[0]}
-    return Line(name, source, mean, seeds, bootstrap_interval(predictions, columns))
+    return Line(name, source, mean, seeds, intervals_of(predictions, columns))
 
 
 def differences(
@@ -67,7 +68,7 @@ def differences(
     }
     corrected = holm([row["p"] for row in found.values()])
     return {
-        name: Difference(row["difference"], row["low"], row["high"], p)
+        name: Difference(*row[["difference", "low", "high", "df"]], p)
         for (name, row), p in zip(found.items(), corrected, strict=True)
     }
 
@@ -103,7 +104,7 @@ def _range(limits: tuple[float, float] | None) -> str:
 def _against(difference: Difference | None) -> list[str]:
     if difference is None:
         return [""] * 3
-    points, low, high, p = difference
+    points, low, high, _, p = difference
     level = "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
     return [f"{points:+.2f}", f"{low:+.2f} to {high:+.2f}", level]
 
@@ -117,12 +118,13 @@ def write_csv(path: str | Path, head: str, columns: Sequence[str], lines: Sequen
     buffer.write(f"# {head}\n")
     out = csv.writer(buffer, lineterminator="\n")
     limits = (name for column in columns for name in (column, f"{column} low", f"{column} high"))
-    out.writerow(["row", "source", "seeds", *limits, "difference", "difference low", "difference high", "p"])
+    out.writerow(["row", "source", "seeds", *limits, "difference", "difference low", "difference high", "df", "p"])
     for line in lines:
         numbers = [n for column in columns for n in (line.mean.get(column), *line.interval.get(column, (None, None)))]
-        numbers += line.difference or [None] * 4
+        numbers += (line.difference or [None] * 5)[:-1]
         rounded = ["" if number is None else f"{number:.4f}" for number in numbers]
-        out.writerow([line.name, line.source, line.seeds or "", *rounded])
+        p = f"{line.difference.p:.3g}" if line.difference else ""
+        out.writerow([line.name, line.source, line.seeds or "", *rounded, p])
     write_bytes(path, buffer.getvalue().encode())
 
 
@@ -140,9 +142,9 @@ def draw_bars(path: str | Path, title: str, lines: Sequence[Line], paper: Mappin
     for axes, values, base in ((left, reached, 0.0), (right, gained, paper.get(reference, {}).get("All"))):
         means, lows, highs = np.array(values).T
         axes.barh(places, means, height=0.7, color=colours)
-        reach = np.maximum([means - lows, highs - means], 0)  # a mean may lie outside a percentile interval
+        reach = means - lows, highs - means
         whiskers = axes.errorbar(means, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-        whiskers.set_label("95 % interval over videos")
+        whiskers.set_label("95 % interval")
         known = [
             (place, paper[line.name]["All"]) for place, line in zip(places, lines, strict=True) if line.name in paper
         ]

@@ -102,19 +102,18 @@ def _notes(
         tests = [found.predictions[0] for found in measured.values()]
         asked, videos = max((len(test), test["video_id"].nunique()) for test in tests)
         notes.append(
-            f"{asked} test questions about {videos} videos. Intervals resample the videos over the answers of all "
-            "seeds: what other test videos would change for these runs. What further seeds would change is not in them."
+            f"{asked} test questions about {videos} videos. Intervals are over other videos and other seeds: SE² is "
+            "the bootstrap's over videos of the seeds' mean + the seeds' variance / their number, with Student's t."
         )
+        if once := [row for row, found in measured.items() if found.seeds == 1]:
+            notes.append(f"Of one seed, so over other videos alone: {'; '.join(once)}.")
     if reference:
         notes.append(
             f"Differences to {reference} are on the same questions and resamples; p is two-sided, and corrected for "
             f"the number of rows compared, {len(measured) - 1} (Holm)."
         )
-    notes += [
-        f"Of other code than today's, which differs in {run.other_code}: {run.label}; --rerun trains it anew."
-        for run in runs
-        if run.other_code
-    ]
+    if other := [run for run in runs if run.other_code]:
+        notes.append(f"Of other code than today's, {len(other)} of {len(runs)} runs; --rerun trains them anew.")
     notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
     for by_seed in planned.runs.values():
         notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]
