@@ -3,7 +3,7 @@
     python test.py --run runs/bandstand                       the best checkpoint of a run, on its test split
     python test.py --checkpoint FILE --data.features DIR      any option of the stored configuration may be overridden
 
-Writes predictions.csv, metrics.json, confusion.png, accuracy.png, errors_by_template.csv and, where there is truth,
+Writes predictions.csv, metrics.json, confusion.png, errors_by_template.csv and, where there is truth,
 grounding.csv; a folder each where data.test names several files, whose rows are printed together at the end.
 """
 

@@ -39,7 +39,7 @@ def parse(args: list[str] | None = None):
     parser.add_argument("--annotations", help="annotation file of the questions; by default the benchmark's test split")
     parser.add_argument("--compare", nargs="+", help="predictions of another model, a file for each seed")
     parser.add_argument("--json", help="file for the scores, and for what was missing or could not be read")
-    parser.add_argument("--out", help="folder for predictions.csv, metrics.json and two pictures")
+    parser.add_argument("--out", help="folder for predictions.csv, metrics.json and a confusion matrix")
     options = parser.parse_args(args)
     if len(options.files) > 1 and not options.compare:
         parser.error("several files are the seeds of one model, which go with --compare")

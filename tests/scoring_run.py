@@ -17,7 +17,7 @@ from tests.small_run import ROOT, make_data
 from utils.files import read_json, write_json
 from utils.scoring.paper import TABLE1_COLUMNS
 
-WRITTEN = {"predictions.csv", "metrics.json", "confusion.png", "accuracy.png"}
+WRITTEN = {"predictions.csv", "metrics.json", "confusion.png"}
 OF_A_MODEL = WRITTEN | {"errors_by_template.csv"}
 
 

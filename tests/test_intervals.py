@@ -47,21 +47,33 @@ def test_videos_are_resampled_not_questions():
     assert np.diff(apart)[0] == pytest.approx(np.diff(once)[0] / 2, rel=0.06)
 
 
-def test_interval_is_given_for_every_column_and_repeats_with_the_seed():
+def test_an_interval_is_given_for_every_column():
     correct = np.random.default_rng(0).random((60, 2)) < 0.7
     kinds = enumerate(("Counting", "Location"))
     rows = [(f"v{i // 3}", "Visual", kind, correct[i, k]) for k, kind in kinds for i in range(60)]
     table = predictions(rows)
-    intervals = intervals_of([table], TABLE1_COLUMNS, seed=3)
+    intervals = intervals_of([table], TABLE1_COLUMNS)
     assert list(intervals) == list(accuracy_row(table, TABLE1_COLUMNS)) == ["V-Count", "V-Loc", "V", "All"]
-    assert intervals == intervals_of([table], TABLE1_COLUMNS, seed=3) != intervals_of([table], TABLE1_COLUMNS, seed=4)
-    assert all(low <= accuracy_row(table, TABLE1_COLUMNS)[column] <= high for column, (low, high) in intervals.items())
+    assert all(low < accuracy_row(table, TABLE1_COLUMNS)[column] < high for column, (low, high) in intervals.items())
+
+
+def test_the_error_is_that_of_a_bootstrap_over_videos():
+    """Of a difference, where videos have one to six questions."""
+    rng = np.random.default_rng(5)
+    video = np.repeat(np.arange(80), rng.integers(1, 7, size=80))
+    a, b = (rng.random(len(video)) < rng.beta(2, 1, size=80)[video] for _ in range(2))
+    row = compare([flat(video, a)], [flat(video, b)], TABLE1_COLUMNS).loc["All"]
+    gained, asked = np.bincount(video, b * 1.0 - a), np.bincount(video)
+    drawn = rng.integers(80, size=(20_000, 80))
+    error = np.std(100 * gained[drawn].sum(axis=1) / asked[drawn].sum(axis=1))
+    (limit,) = student_limit(np.array([79.0]))
+    assert row["high"] - row["difference"] == pytest.approx(limit * error, rel=0.03)
 
 
 def test_a_column_that_one_video_holds_has_an_interval_without_width():
-    """Resamples without that video say nothing of the column, and are left out of it."""
+    """Nothing is known of other videos there."""
     rows = [("only", "Audio", "Counting", True), *[(f"v{i}", "Visual", "Counting", i % 2 == 0) for i in range(20)]]
-    intervals = intervals_of([predictions(rows)], TABLE1_COLUMNS, resamples=500)
+    intervals = intervals_of([predictions(rows)], TABLE1_COLUMNS)
     assert intervals["A-Count"] == (100.0, 100.0)
     assert np.diff(intervals["V-Count"])[0] > 20
 
@@ -74,13 +86,13 @@ def test_compare_by_hand_in_any_order():
     b = a.assign(correct=[True, True, True, True])
     b = pd.concat([b, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
     a = pd.concat([a, a.assign(question_id=["9", "8", "7", "6"], type="Comparative")])
-    table = compare([a], [b.sample(frac=1, random_state=0)], TABLE1_COLUMNS, resamples=200)
+    table = compare([a], [b.sample(frac=1, random_state=0)], TABLE1_COLUMNS)
     assert list(table.index) == ["A-Count", "A-Comp", "A", "All"]
     assert table["n"].tolist() == [4, 4, 8, 8]
     assert table["a"].tolist() == [50, 50, 50, 50]
     assert table["b"].tolist() == [100, 50, 75, 75]
     assert table["difference"].tolist() == [50, 0, 25, 25]
-    assert table["low"].tolist() == table["high"].tolist() == [50, 0, 25, 25]  # one video: nothing to resample
+    assert table["low"].tolist() == table["high"].tolist() == [50, 0, 25, 25]
     assert table["p"].isna().all()
 
 
@@ -93,7 +105,7 @@ def test_compare_covers_a_known_difference():
         base = rng.uniform(0.4, 0.8, size=150)[video]
         shared = rng.random(450)  # the two models are right and wrong on much the same questions
         a, b = (flat(video, shared < base + gain) for gain in (0.0, 0.05))
-        row = compare([a], [b], TABLE1_COLUMNS, resamples=200).loc["All"]
+        row = compare([a], [b], TABLE1_COLUMNS).loc["All"]
         held += row["low"] <= 5 <= row["high"]
     assert 0.90 <= held / 100 <= 0.99
 
@@ -193,7 +205,7 @@ def test_p_is_rarely_small_where_nothing_differs_and_agrees_with_the_interval():
         video = rng.integers(100, size=300)
         chances = rng.uniform(0.4, 0.8, size=100)[video]
         sides = [runs(rng, video, chances, rng.normal(0, 0.05, size=4)) for _ in range(2)]
-        row = compare(*sides, TABLE1_COLUMNS, resamples=200).loc["All"]
+        row = compare(*sides, TABLE1_COLUMNS).loc["All"]
         small += row["p"] < 0.05
         assert (row["p"] < 0.05) == (not row["low"] <= 0 <= row["high"])
     assert 0 < small / 100 <= 0.1

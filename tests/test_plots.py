@@ -8,9 +8,8 @@ from matplotlib.image import imread
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring import plots
-from utils.scoring.intervals import intervals_of
-from utils.scoring.metrics import Columns, accuracy_row, judge
-from utils.scoring.paper import TABLE1, TABLE1_COLUMNS, TABLE1_ORDER, TABLE7
+from utils.scoring.metrics import judge
+from utils.scoring.paper import TABLE1_COLUMNS
 
 
 @pytest.fixture
@@ -86,52 +85,17 @@ def test_confusion_matrix_of_all_42_answers_is_legible(drawn):
     assert min(text.get_fontsize() for text in axes.texts) >= 7
 
 
-def test_bars_show_the_row_its_intervals_and_the_papers_marks(drawn):
-    predictions = music_predictions()
-    plots.accuracy_bars(predictions, TABLE1_COLUMNS, "unused", TABLE1["TSPM"])
-    axes = drawn[0].axes[0]
-    row = accuracy_row(predictions, TABLE1_COLUMNS)
-    intervals = intervals_of([predictions], TABLE1_COLUMNS)
-    assert [bar.get_height() for bar in axes.patches] == pytest.approx([row[c] for c in TABLE1_ORDER])
-    ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
-    assert np.array(ends) == pytest.approx(np.array([intervals[c] for c in TABLE1_ORDER]))
-    marks = next(line for line in axes.lines if line.get_label() == "TSPM, as published")
-    assert list(marks.get_ydata()) == [TABLE1["TSPM"][c] for c in TABLE1_ORDER]
-    labels = tick_texts(axes.xaxis)
-    assert labels[2] == f"Avg\n{row['A']:.1f}\nn = {(predictions['modality'] == 'Audio').sum()}"
-    assert labels[-1].startswith("All")
-    groups = axes.child_axes[0].xaxis
-    assert [text.strip() for text in tick_texts(groups)] == ["Audio", "Visual", "Audio-Visual", ""]
-    assert not overlapping(drawn[0], axes.xaxis.get_ticklabels())
-
-
-def test_bars_of_avqa(drawn):
-    kinds = ["Where", "Which", "Happening", "Before Next"] * 2
-    predictions = small([("a", "a")] * 5 + [("a", "b")] * 3, kind=kinds).assign(video_id=list("ababcdcd"))
-    plots.accuracy_bars(predictions, Columns(), "unused", TABLE7["TSPM"])
-    axes = drawn[0].axes[0]
-    names = [label.split("\n")[0] for label in tick_texts(axes.xaxis)]
-    assert names == ["Before Next", "Happening", "Where", "Which", "All"]
-    assert next(line for line in axes.lines if line.get_label().startswith("TSPM")).get_ydata().tolist() == [90.8]
-    assert not overlapping(drawn[0], axes.xaxis.get_ticklabels())
-
-
 def test_files(tmp_path):
     """Real PNG files, the same at each run, without pyplot; what users type is no formula."""
     had_pyplot = "matplotlib.pyplot" in sys.modules
     table = small([("$5 $x^", "$5 $x^"), ("a very long answer that goes on and on", "")])
-
-    def bars(table, path):
-        plots.accuracy_bars(table, Columns(), path)
-
-    for draw in (plots.confusion_matrix, bars):
-        draw(table, tmp_path / "new" / "a.png")
-        draw(table, tmp_path / "b.png")
-        assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-        image = imread(tmp_path / "b.png")
-        assert min(image.shape[:2]) > 400
-        assert image.std() > 0.05
+    plots.confusion_matrix(table, tmp_path / "new" / "a.png")
+    plots.confusion_matrix(table, tmp_path / "b.png")
+    assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    image = imread(tmp_path / "b.png")
+    assert min(image.shape[:2]) > 400
+    assert image.std() > 0.05
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        bars(table, tmp_path / "file" / "a.png")
+        plots.confusion_matrix(table, tmp_path / "file" / "a.png")

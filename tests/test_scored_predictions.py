@@ -88,7 +88,7 @@ def test_two_predictions_are_compared(tested, tmp_path):
         (row,) = (line for line in printed.splitlines() if line.startswith("All "))
         return [float(number) for number in row.split()[1:]]
 
-    n, a, b, difference, low, high, df, p = compared(files[0], "--compare", files[1])
+    n, a, b, difference, low, high, _, p = compared(files[0], "--compare", files[1])
     assert [n, a, b] == [18, *np.round(accuracy, 2)]
     assert difference == pytest.approx(accuracy[1] - accuracy[0], abs=0.01)
     assert low <= difference <= high

@@ -83,12 +83,11 @@ def test_the_worst_template_comes_first_with_its_most_frequent_wrong_answer_and_
     ]
 
 
-def test_pictures_are_not_blank(tested):
-    for name in ("confusion.png", "accuracy.png"):
-        picture = imread(tested[0] / "test" / name)
-        assert min(picture.shape[:2]) > 300
-        assert picture[..., :3].std() > 0.02
-        assert 0.01 < (picture[..., 0] < picture[..., 2] - 0.2).mean() < 0.9  # blue cells, blue bars
+def test_the_picture_is_not_blank(tested):
+    picture = imread(tested[0] / "test/confusion.png")
+    assert min(picture.shape[:2]) > 300
+    assert picture[..., :3].std() > 0.02
+    assert 0.01 < (picture[..., 0] < picture[..., 2] - 0.2).mean() < 0.9  # blue cells
 
 
 def test_the_validation_split_is_tested_on_demand(tested, score, tmp_path):

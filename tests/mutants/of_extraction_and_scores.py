@@ -108,7 +108,7 @@ MUTANTS = [
            "pd.factorize(videos)", "pd.factorize(np.arange(len(videos)))",
            "test_intervals.py::test_videos_are_resampled_not_questions"),
     Mutant("the difference the other way round", "utils/scoring/intervals.py",
-           "gained = means[-1] - (means[0]", "gained = means[0] - (means[-1]",
+           "(means[1] - means[0], ", "(means[0] - means[1], ",
            "test_intervals.py::test_compare_by_hand_in_any_order"),
     Mutant("one-sided p", "utils/scoring/intervals.py",
            "beyond(np.zeros_like(t))", "(2 * beyond(np.zeros_like(t)))",

@@ -1,11 +1,10 @@
-"""Pictures of predictions as PNG: which answers are mistaken for which, and accuracy by question type.
+"""A picture of predictions as PNG: which answers are mistaken for which.
 
 Figures are drawn on their own Agg canvas, without pyplot: nothing global, no display needed.
 """
 
 import io
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_bytes
-from utils.scoring.intervals import intervals_of
-from utils.scoring.metrics import Columns, accuracy_row
 from utils.text import normalised
 
 # Blue and vermilion of Okabe and Ito (2008): told apart in every common form of colour blindness, and in grey.
@@ -83,51 +80,6 @@ def _answers_to_show(answer: pd.Series, prediction: pd.Series, largest: int) -> 
 def _label(answer: str) -> str:
     words = answer.replace("_", " ") or "(none)"
     return words if len(words) <= 24 else words[:23] + "…"
-
-
-def accuracy_bars(
-    predictions: pd.DataFrame, columns: Columns, path: str | Path, paper: Mapping[str, float] | None = None
-) -> None:
-    """Draw the accuracy of every column of a results row, with its 95 % interval over videos, to a PNG file.
-
-    `paper`: a published row (e.g. `paper.TABLE1["TSPM"]`) to mark beside it, where its questions are the same.
-    Raises `UserError` if the file cannot be written.
-    """
-    row, intervals = accuracy_row(predictions, columns), intervals_of([predictions], columns)
-    questions = {column: int(mask.sum()) for column, mask in columns.masks(predictions).items()}
-    groups = columns.layout(row)
-    places: dict[str, float] = {}
-    for i, labels in enumerate(groups.values()):
-        places |= {column: len(places) + 0.6 * i + k for k, column in enumerate(labels)}
-    names = {column: label for labels in groups.values() for column, label in labels.items()}
-
-    figure = Figure(figsize=(max(6.0, 0.85 * len(places) + 1.6), 4.6), layout="constrained")
-    axes = figure.add_subplot()
-    x, height = np.array(list(places.values())), np.array([row[column] for column in places])
-    low, high = np.array([intervals[column] for column in places]).T
-    colours = [BLUE if names[column] in ("Avg", "All") else PALE_BLUE for column in places]
-    axes.bar(x, height, width=0.8, color=colours)
-    reach = height - low, high - height
-    whiskers = axes.errorbar(x, height, reach, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-    whiskers.set_label("this run, 95 % interval over videos")
-    if paper:
-        known = [column for column in places if column in paper]
-        at = [places[column] + 0.24 for column in known]  # beside the whisker, not on it
-        published = [paper[column] for column in known]
-        axes.plot(at, published, "D", color=VERMILION, markeredgecolor="white", label="TSPM, as published")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, borderaxespad=0.2)
-    axes.set_xticks(x, [f"{names[c]}\n{row[c]:.1f}\nn = {questions[c]}" for c in places], fontsize=9)
-    centres = [float(np.mean([places[column] for column in labels])) for labels in groups.values()]
-    headers = axes.secondary_xaxis(location=0)
-    headers.set_xticks(centres, [f"\n\n\n{name}" for name in groups], fontweight="bold", fontsize=10)
-    headers.tick_params(length=0)
-    headers.spines["bottom"].set_visible(False)
-    axes.set(ylim=(0, 100), ylabel="accuracy, %")
-    axes.grid(axis="y", color=LIGHT_GREY)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    save_png(figure, path)
 
 
 def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:

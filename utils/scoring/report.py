@@ -1,4 +1,4 @@
-"""What is printed and written of a set of predictions: a row of a table, measures, errors, two pictures."""
+"""What is printed and written of a set of predictions: a row of a table, measures, errors, a picture."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from utils.scoring.grounding import Scores, by_column, write_grounding
 from utils.scoring.intervals import intervals_of
 from utils.scoring.metrics import Columns, accuracy_row
 from utils.scoring.paper import Row, format_table
-from utils.scoring.plots import accuracy_bars, confusion_matrix
+from utils.scoring.plots import confusion_matrix
 from utils.scoring.predictions import write_predictions
 
 
@@ -26,14 +26,13 @@ def report(
 ) -> dict[str, Any]:
     """Print the row `name` below published ones, write what there is into `out`; returns what metrics.json holds.
 
-    predictions.csv, metrics.json, confusion.png, accuracy.png; errors_by_template.csv where templates are known; and
-    grounding.csv where `measure`, which is called once the predictions are written, has scores of further measures.
-    Where published rows are known to be for another number of questions, that is said and the picture leaves them out.
+    predictions.csv, metrics.json, confusion.png; errors_by_template.csv where templates are known; and grounding.csv
+    where `measure`, which is called once the predictions are written, has scores of further measures.
+    Where published rows are known to be for another number of questions, that is said.
     """
     write_predictions(out / "predictions.csv", predictions)
     metrics = show(predictions, name, columns, published, published_questions)
-    others = published_questions not in (None, len(predictions))
-    written = ["predictions.csv", "metrics.json", "confusion.png", "accuracy.png"]
+    written = ["predictions.csv", "metrics.json", "confusion.png"]
     if measures := measure():
         metrics |= {
             title: by_column(predictions, columns, scores).to_dict("index") for title, scores in measures.items()
@@ -48,8 +47,6 @@ def report(
         write_bytes(out / "errors_by_template.csv", errors.encode())
         written.append("errors_by_template.csv")
     confusion_matrix(predictions, out / "confusion.png")
-    best_known = None if others else next(iter(published.values()), {}).get("TSPM")
-    accuracy_bars(predictions, columns, out / "accuracy.png", best_known)
     metrics["predictions_sha256"] = sha256(out / "predictions.csv")
     seal(out / "metrics.json", metrics)  # last: a run that has it is done
     print("\nwrote", ", ".join(str(out / file) for file in written))
