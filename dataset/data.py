@@ -11,8 +11,10 @@ from dataset.annotations import describe, read_annotations
 from dataset.answers import AnswerVocabulary
 from dataset.config import DataConfig
 from dataset.features import FeatureStore, describe_faults, open_features
+from dataset.kinds import TRUTH
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
+from utils.scoring.grounding import true_segments, truth_of
 
 SHUFFLED = {"audio": ("audio",), "visual": ("frame", "token")}  # kinds of features that go together
 
@@ -27,6 +29,7 @@ class Split:
     prompt: np.ndarray  # (Q,) rows of Data.text
     answer: np.ndarray  # (Q,) classes, -1 where the vocabulary has not the answer: no prediction is right
     choices: np.ndarray | None  # (Q, 4) classes offered, -1 where the vocabulary has not the choice; None: all classes
+    true: np.ndarray | None  # (Q, T) bool, whether the prompt is true there; None where no network is told
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -107,13 +110,21 @@ def open_data(
         question = text.question[begin:end]
         prompt = text.prompt[begin:end] if config.query == "prompt" else question  # w/ QPrompt of Table 3
         answer, choices = _classes(table, vocabulary)
-        made[split] = Split(table, table["video_id"].map(row).to_numpy(), question, prompt, answer, choices)
+        true = _true(table, config) if TRUTH in kinds else None
+        made[split] = Split(table, table["video_id"].map(row).to_numpy(), question, prompt, answer, choices, true)
         if unknown := int((answer < 0).sum()):
             first = table["answer"][answer < 0].iloc[0]
             notes.append(
                 f"{split}: {unknown} questions have an answer outside the vocabulary, such as {first!r}: wrong"
             )
     return Data(made, vocabulary, store, videos, text.bank, text.words, prompts, notes)
+
+
+def _true(table: pd.DataFrame, config: DataConfig) -> np.ndarray:
+    """(Q, T) the segments in which each question's prompt is true. Raises `UserError` where nobody knows."""
+    if config.truth is None:
+        raise UserError("model.temporal oracle selects the true segments; let data.truth be the folder that tells them")
+    return true_segments(table, truth_of(config.truth, table), config.segments)
 
 
 def _hold_out(

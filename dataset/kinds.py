@@ -55,6 +55,8 @@ TEXT = Kind(
 """The kind that is no video's: a row per sentence."""
 WORDS = "words"
 """What a network names that also reads the words of its questions: (77, Dw) of each, beside the text."""
+TRUTH = "truth"
+"""What a network names that is told where each question's prompt is true: (B, T), by the files of data.truth."""
 WORDS_MAKER = f"{TEXT.maker} --words"
 PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dataset.data import Data, Split
 from dataset.features import FeatureStore
-from dataset.kinds import KINDS, WORDS
+from dataset.kinds import KINDS, TRUTH, WORDS
 from utils.ahead import ahead
 from utils.errors import UserError
 from utils.machine import available_memory
@@ -177,6 +177,8 @@ class Loader:
         inputs = {kind: self._here(held) if isinstance(held, Tensor) else held for kind, held in features.items()}
         inputs |= {**self.sentences, "video": self._here(torch.from_numpy(video))}
         inputs |= zip(("asked", "question", "prompt"), indices, strict=True)
+        if split.true is not None:
+            inputs[TRUTH] = self._here(torch.from_numpy(split.true[rows]))
         return Batch(inputs, answer[0], choices.T if len(choices) else None, rows)
 
     def _here(self, x: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: 
     frame, token, text = WIDTHS[clip]
     shapes = {"audio": (segments, 128), "frame": (segments, frame), "token": (segments, tokens, token)}
     shapes["words"] = (77, text)
-    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds}, text)
+    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds if kind in shapes}, text)
 
 
 def _parser() -> Parser:

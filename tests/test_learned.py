@@ -13,7 +13,15 @@ from nets.tspm.joint import QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
-from nets.tspm.temporal import LearnedSelection, Perturbed, PrintedSelection, Similarity, Weighting
+from nets.tspm.temporal import (
+    Evidence,
+    LearnedSelection,
+    OracleSegments,
+    Perturbed,
+    PrintedSelection,
+    Similarity,
+    Weighting,
+)
 from tests.small_run import assert_same_run, make_learnable_data, run, trained
 from utils.errors import UserError
 
@@ -90,7 +98,7 @@ def test_the_gradient_of_the_selection_is_that_of_finite_differences():
     heard = normalize(heard, dim=-1)
 
     def gate(*x):
-        return stage(*x, torch.arange(2))[2]
+        return stage(Evidence(*x, torch.arange(2)))[2]
 
     given = [x.requires_grad_() for x in (prompt, seen, heard, audio, frame)]
     assert torch.autograd.gradcheck(gate, given)
@@ -100,14 +108,26 @@ def test_the_first_selection_is_clip_s_own():
     stage = LearnedSelection(6, 6, 4, 2, sounds=False, similar=True, gate=Weighting())
     prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
     projected = torch.randn(2, 5, 4)
-    weights, index, gate = stage(prompt, seen, None, projected, projected, asked)
+    given = Evidence(prompt, seen, None, projected, projected, asked)
+    weights, index, gate = stage(given)
     cosine = cosine_similarity(prompt[:, None], seen[asked], dim=-1)
     torch.testing.assert_close(weights, (10 * cosine).softmax(dim=-1))
-    for one, same in zip(
-        (weights, index, gate), Similarity(2)(prompt, seen, None, projected, projected, asked), strict=True
-    ):
+    for one, same in zip((weights, index, gate), Similarity(2)(given), strict=True):
         torch.testing.assert_close(one, same)
     torch.testing.assert_close(gate.mean(dim=1), torch.ones(3, 1))
+
+
+def test_the_oracle_selects_true_segments_before_others_and_weighs_them_alone():
+    prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
+    given = Evidence(prompt, seen, None, seen, seen, asked)
+    true = torch.tensor([[0, 0, 0, 1, 0], [1, 1, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
+    _, index, gate = OracleSegments(2)(given._replace(true=true))
+    assert 3 in index[0]
+    assert set(index[1].tolist()) < {0, 1, 4}
+    torch.testing.assert_close(gate[0, :, 0], 2.0 * (index[0] == 3))
+    for told in (None, torch.zeros_like(true)):  # nobody knows
+        for one, same in zip(OracleSegments(2)(given._replace(true=told)), Similarity(2)(given), strict=True):
+            torch.testing.assert_close(one, same)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
@@ -124,7 +144,7 @@ def test_autocast_selects_the_same_segments(dtype):
 def test_eq_1_as_printed_has_one_projection_and_no_gradient():
     stage = PrintedSelection(6, 4, 2)
     prompt, frame, asked = torch.randn(3, 6), torch.randn(2, 5, 4), torch.tensor([0, 1, 0])
-    weights, index, gate = stage(prompt, frame, None, frame, frame, asked)
+    weights, index, gate = stage(Evidence(prompt, frame, None, frame, frame, asked))
     for b in range(3):
         scores = torch.stack([prompt[b] @ (stage.key.weight @ frame[asked[b], t]) for t in range(5)]) / 6**0.5
         torch.testing.assert_close(weights[b], scores.softmax(0))
@@ -228,6 +248,19 @@ def test_the_sound_attends_to_what_resembles_it():
     assert segments.tolist() == [[0, 2, 4]]
     torch.testing.assert_close(read, weights)
     assert not losses
+
+
+@pytest.mark.parametrize(("selected", "compared"), [(10, 10), (25, 9), (60, 10)])
+def test_where_is_learned_from_ten_seconds_of_a_question_at_most(selected, compared):
+    torch.manual_seed(0)
+    stage = PairedPerception(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), 0.3)
+    video, index = torch.arange(OTHERS + 1), torch.arange(selected).expand(OTHERS + 1, -1)
+    audio, token = torch.randn(OTHERS + 1, selected, 4), torch.randn(OTHERS + 1, selected, 3, 4)
+    loss = stage(audio, audio, token, video, index)[-1]["where"]
+    assert loss.count == compared * (OTHERS + 1)
+    some = torch.arange(0, selected, -(-selected // 10)).expand(OTHERS + 1, -1)
+    alone = stage(audio[:, some[0]], audio[:, some[0]], token, video, some)[-1]["where"]
+    torch.testing.assert_close(loss.sum, alone.sum)
 
 
 def test_segments_know_their_place_and_their_neighbours():

@@ -10,10 +10,10 @@ from tests.small_run import make_data
 from utils.files import read_json, write_json
 
 
-def write_truth(root: Path) -> None:
-    """Truth of each test video: one performer, and each question's prompt true in segments 1 and 2."""
+def write_truth(root: Path, *splits: str) -> None:
+    """Truth of each test video (or of those of `splits`): one performer, and prompts true in segments 1 and 2."""
     performers = [{"box": [0, 0, 80, 90], "sounding_segments": [0, 1, 2, 3]}]
-    rows = read_json(root / "test.json")
+    rows = [row for split in splits or ["test"] for row in read_json(root / f"{split}.json")]
     questions = {str(row["question_id"]): {"segments": [1, 2]} for row in rows}
     for video in {row["video_id"] for row in rows}:
         told = {"frame": [160, 90], "performers": performers, "questions": questions}
@@ -54,6 +54,17 @@ def test_where_there_is_truth_it_is_measured_what_the_model_looked_at(learn, sco
         assert 100 * table[name].mean() == pytest.approx(metrics[measure]["All"][score_of], abs=1e-3)
     score("--run", tmp_path / "run", "--train.precision", "bf16")  # of which NumPy knows nothing
     assert read_json(tmp_path / "run/test/metrics.json").keys() == metrics.keys()
+
+
+def test_an_oracle_is_told_the_truth_in_training_and_in_tests(learn, score, tmp_path):
+    data = make_data(tmp_path, widths={"frame": 16, "text": 16})
+    options = ("--config", data, "--model.temporal", "oracle", "--train.epochs", 1)
+    assert "data.truth" in learn(*options, "--out", tmp_path / "untold", fails=True)
+    write_truth(tmp_path, "train", "val", "test")
+    learn(*options, "--out", tmp_path / "run", "--data.truth", tmp_path / "truth")
+    score("--run", tmp_path / "run")
+    found = read_json(tmp_path / "run/test/metrics.json")["segment selection"]["All"]
+    assert found["R@3 model"] == found["R@3 best"] == 100
 
 
 def test_truth_that_is_broken_is_named_before_any_answer(learn, score, tmp_path):

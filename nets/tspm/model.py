@@ -21,7 +21,9 @@ from nets.tspm.pairs import PairedPerception
 from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception
 from nets.tspm.temporal import (
     EvenSegments,
+    Evidence,
     LearnedSelection,
+    OracleSegments,
     Perturbed,
     PrintedSelection,
     Similarity,
@@ -73,6 +75,7 @@ class TSPM(Network):
         question: Tensor,  # (B,) row of text
         prompt: Tensor,  # (B,) row of text: the declarative prompt (TPC, Section 3.2)
         token: Tensor | None = None,  # (S', T, M, Dt)
+        truth: Tensor | None = None,  # (B, T) whether the prompt is true there
     ) -> Perception:
         """Answer B questions about V videos."""
         q = self.question(text[question])  # (B, D)
@@ -81,7 +84,8 @@ class TSPM(Network):
             a = self.audio_in_time(self.audio(audio[video].to(text.dtype)))  # (V, T, D)
             v = self.frame_in_time(self.frame(seen))  # (V, T, D)
             heard, what = self.sound(a, seen, video)  # (V, T, Df)
-            segment_weights, selected, gate = self.temporal(text[prompt], seen, heard, a, v, asked)  # Eq. 1-2
+            evidence = Evidence(text[prompt], seen, heard, a, v, asked, truth)
+            segment_weights, selected, gate = self.temporal(evidence)  # Eq. 1-2
             fit = self.fit(text[question], seen, heard, asked, selected, gate)  # (B, D)
         a_ctx, v_ctx = self.context(a, v)  # (V, T, D)
 
@@ -114,8 +118,8 @@ class TSPM(Network):
 def wire(options: TSPMOptions, sizes: FeatureSizes, answers: int) -> TSPM:
     """The stages that `options` choose, for features of these sizes. Raises `UserError` for tokens out of reach."""
     options.check(sizes.segments, tokens=None)  # of tokens more is asked below
-    similar = options.temporal == "similarity" or (options.temporal, options.start) == ("learned", "similarity")
-    if similar and sizes.width("frame") != sizes.text:
+    similar = {"similarity", "oracle"} | ({"learned"} if options.start == "similarity" else set())
+    if options.temporal in similar and sizes.width("frame") != sizes.text:
         raise UserError(
             f"model.temporal {options.temporal} compares text ({sizes.text}) with frames ({sizes.width('frame')}) "
             "of one CLIP; features of several take --model.temporal learned --model.start random"
@@ -158,8 +162,8 @@ def _temporal(options: TSPMOptions, sizes: FeatureSizes, top_k: int) -> nn.Modul
         similar = options.start == "similarity"
         gate = Perturbed() if options.gate == "perturbed" else Weighting()
         return LearnedSelection(sizes.text, sizes.width("frame"), options.hidden, top_k, options.sounds, similar, gate)
-    if options.temporal == "similarity":
-        return Similarity(top_k)
+    if options.temporal in ("similarity", "oracle"):
+        return (OracleSegments if options.temporal == "oracle" else Similarity)(top_k)
     return EvenSegments(sizes.segments, top_k)
 
 

@@ -30,9 +30,10 @@ class TSPMOptions(ModelOptions):
     """Bring sound to CLIP's space, where words can be compared with it; the paper does not."""
     what: float = 0.3
     """Weight of the loss that teaches it: a second's sound belongs to its own picture. Only with `sounds`."""
-    temporal: Literal["top_k", "printed", "learned", "similarity", "even", "all"] = "top_k"
+    temporal: Literal["top_k", "printed", "learned", "similarity", "oracle", "even", "all"] = "top_k"
     """Segments: the K most attended by the prompt (TPM, not trained; or by Eq. 1 as printed), by scores that the answer
-    trains, by CLIP's own similarity, K evenly spaced (w/o TPM), all of them (w/o TPC)."""
+    trains, by CLIP's own similarity, those of data.truth before others (an upper bound, no result), K evenly spaced
+    (w/o TPM), all of them (w/o TPC)."""
     start: Literal["similarity", "random"] = "similarity"
     """What the learned scores are at first."""
     gate: Literal["weights", "perturbed"] = "weights"
@@ -80,9 +81,9 @@ class TSPMOptions(ModelOptions):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Audio, frames, and tokens where they can reach the answer."""
+        """Audio, frames, tokens where they can reach the answer, and the truth where it is told."""
         reads_tokens = self.spatial != "frames" and not {"v_spa", "v_grd"}.isdisjoint(self.streams)
-        return ("audio", "frame", "token") if reads_tokens else ("audio", "frame")
+        return "audio", "frame", *["token"] * reads_tokens, *["truth"] * (self.temporal == "oracle")
 
     def stored_tokens(self) -> int:
         """As many as the model merges to."""

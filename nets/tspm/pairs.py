@@ -12,6 +12,8 @@ from nets.network import Loss
 from nets.tspm.contrast import contrast
 from nets.tspm.spatial import distinct, everyone
 
+SECONDS = 10  # of a question at most: every second of a minute with every other's picture would be most of a step
+
 
 class PairedPerception(nn.Module):
     """`w = softmax(c cos(U a, V p))` over the tokens p of a second, `v_spa = FC(sum of w p)`, in place of Eq. 4-5.
@@ -39,11 +41,13 @@ class PairedPerception(nn.Module):
         places = normalize(self.place(x), dim=-1)  # (P, S, E)
         weights = (self.scale * (places @ sound[..., None])[..., 0]).softmax(dim=-1)  # (P, S)
         attended = self.token((weights[:, None] @ x)[:, 0])  # (P, D)
-        losses = {"where": self._match(sound, places, pairs[0, one])} if self.training else {}
+        losses = {"where": self._match(sound, places, pairs[0, one], index)} if self.training else {}
         source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         attended, weights, source = (part[of].unflatten(0, index.shape) for part in (attended, weights, source))
         return attended, index, weights, source, losses
 
-    def _match(self, sound: Tensor, places: Tensor, video: Tensor) -> Loss:
+    def _match(self, sound: Tensor, places: Tensor, video: Tensor, index: Tensor) -> Loss:
+        every = -(-index.shape[1] // SECONDS)
+        sound, places, video = (x.unflatten(0, index.shape)[:, ::every].flatten(0, 1) for x in (sound, places, video))
         best = (places.flatten(0, 1) @ sound.T).unflatten(0, places.shape[:2]).amax(dim=1)  # (P, P): picture, sound
         return contrast(self.scale * best.T, video, self.weight)

@@ -2,16 +2,31 @@
 
 B questions, V videos, T segments, K selected segments, D hidden width, Df and Dq widths of frame and text features.
 
-Each module maps prompt features (B, Dq), frame features and the sounds of `nets.tspm.joint` (V, T, Df), projected audio
-and frames (V, T, D) and the video of each question (B,) to segment weights (B, T), the indices of the selected segments
-(B, K), ascending in time, and a gate (B, K, 1), 1 on average, by which what they give is weighted.
+Each module maps `Evidence` to segment weights (B, T), the indices of the selected segments (B, K), ascending in time,
+and a gate (B, K, 1), 1 on average, by which what they give is weighted.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from nets.layers import attention_weights
+
+Selection = tuple[Tensor, Tensor, Tensor]
+
+
+class Evidence(NamedTuple):
+    """What segments are selected by."""
+
+    prompt: Tensor  # (B, Dq)
+    seen: Tensor  # (V, T, Df) frame features
+    heard: Tensor | None  # (V, T, Df) sounds where their pictures would be (nets.tspm.joint)
+    audio: Tensor  # (V, T, D)
+    frame: Tensor  # (V, T, D)
+    asked: Tensor  # (B,) row of V
+    true: Tensor | None = None  # (B, T) whether the prompt is true there; only for `OracleSegments`
 
 
 class TemporalPerception(nn.Module):
@@ -34,12 +49,11 @@ class TemporalPerception(nn.Module):
         nn.init.uniform_(self.key.weight, -bound, bound)
 
     @torch.no_grad()
-    def forward(
-        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Evidence) -> Selection:
         """Select segments by the attention of the prompt."""
-        query = self.query(self.prompt(prompt))[:, None]  # (B, 1, D)
-        weights = attention_weights(query, self.key.weight, frame[asked], self.heads).mean(dim=2)[:, 0]  # Eq. 1, (B, T)
+        query = self.query(self.prompt(given.prompt))[:, None]  # (B, 1, D)
+        frame = given.frame[given.asked]  # (B, T, D)
+        weights = attention_weights(query, self.key.weight, frame, self.heads).mean(dim=2)[:, 0]  # Eq. 1, (B, T)
         index = largest(weights, self.top_k)  # Eq. 2, (B, K)
         return weights, index, frame.new_ones(*index.shape, 1)
 
@@ -53,14 +67,13 @@ class PrintedSelection(nn.Module):
         self.top_k = top_k
 
     @torch.no_grad()
-    def forward(
-        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Evidence) -> Selection:
         """Select segments by the attention of the prompt."""
-        scores = (self.key(frame)[asked] @ prompt[..., None])[..., 0] * prompt.shape[-1] ** -0.5
+        prompt = given.prompt
+        scores = (self.key(given.frame)[given.asked] @ prompt[..., None])[..., 0] * prompt.shape[-1] ** -0.5
         weights = scores.softmax(dim=-1)  # Eq. 1, (B, T)
         index = largest(weights, self.top_k)  # Eq. 2, (B, K)
-        return weights, index, frame.new_ones(*index.shape, 1)
+        return weights, index, prompt.new_ones(*index.shape, 1)
 
 
 class LearnedSelection(nn.Module):
@@ -84,12 +97,11 @@ class LearnedSelection(nn.Module):
         for words in self.words if similar else ():
             nn.init.eye_(words.weight)
 
-    def forward(
-        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Evidence) -> Selection:
         """Select segments by their scores."""
-        fit = [normalize(seen, dim=-1), heard][: len(self.words)]
-        key = self.key(torch.cat([frame, audio][: len(self.words)], dim=-1))  # (V, T, D)
+        prompt, asked = given.prompt, given.asked
+        fit = [normalize(given.seen, dim=-1), given.heard][: len(self.words)]
+        key = self.key(torch.cat([given.frame, given.audio][: len(self.words)], dim=-1))  # (V, T, D)
         scores = key[asked] @ self.query(prompt)[..., None] * key.shape[-1] ** -0.5  # (B, T, 1)
         for scale, words, x in zip(self.log_scale.exp(), self.words, fit, strict=True):
             scores = scores + scale * x[asked] @ normalize(words(prompt), dim=-1)[..., None]
@@ -148,13 +160,28 @@ class Similarity(nn.Module):
         super().__init__()
         self.top_k = top_k
 
-    def forward(
-        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Evidence) -> Selection:
         """Select segments by their similarity."""
-        scores = 10 * (normalize(seen, dim=-1)[asked] @ normalize(prompt, dim=-1)[..., None])[..., 0]
+        scores = self.scores(given)
         index = largest(scores, self.top_k)
         return scores.softmax(dim=-1), index, Weighting()(scores, index)
+
+    def scores(self, given: Evidence) -> Tensor:
+        """(B, T)."""
+        seen, prompt = normalize(given.seen, dim=-1), normalize(given.prompt, dim=-1)
+        return 10 * (seen[given.asked] @ prompt[..., None])[..., 0]
+
+
+class OracleSegments(Similarity):
+    """The true segments before all others, by the similarity within each part: an upper bound, and no result.
+
+    Where a question has no truth the similarity alone selects.
+    """
+
+    def scores(self, given: Evidence) -> Tensor:
+        """(B, T)."""
+        scores = super().scores(given)
+        return scores if given.true is None else scores + 100 * given.true
 
 
 class EvenSegments(nn.Module):
@@ -165,13 +192,12 @@ class EvenSegments(nn.Module):
         middles = (torch.arange(top_k) * 2 + 1) * segments // (2 * top_k)
         self.register_buffer("index", middles, persistent=False)
 
-    def forward(
-        self, prompt: Tensor, seen: Tensor, heard: Tensor | None, audio: Tensor, frame: Tensor, asked: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, given: Evidence) -> Selection:
         """The same segments for every question, all weights 1 / T."""
-        weights = frame.new_full((len(asked), frame.shape[1]), 1 / frame.shape[1])
-        index = self.index.expand(len(asked), -1)
-        return weights, index, frame.new_ones(*index.shape, 1)
+        questions, segments = len(given.asked), given.frame.shape[1]
+        weights = given.frame.new_full((questions, segments), 1 / segments)
+        index = self.index.expand(questions, -1)
+        return weights, index, given.frame.new_ones(*index.shape, 1)
 
 
 def largest(weights: Tensor, k: int) -> Tensor:

@@ -16,7 +16,7 @@ from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.feature_folder import THREADS
 from dataset.features import open_features
-from dataset.kinds import WORDS
+from dataset.kinds import KINDS, WORDS
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
@@ -60,7 +60,7 @@ class Contents:
         manifests = open_features(*where[:2], kinds, *where[2:]).manifests
         prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet, data.spelling)
         videos = tuple(sorted(set(asked["video_id"])))
-        found = {kind: self._videos(kind, videos, *where) for kind in kinds if kind != WORDS}
+        found = {kind: self._videos(kind, videos, *where) for kind in kinds if kind in KINDS}
         if data.missing == "skip":
             absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
             asked = asked[~asked["video_id"].isin(absent)]

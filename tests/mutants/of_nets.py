@@ -11,8 +11,8 @@ MUTANTS = [
            ".mean(dim=1)).index_select(0, asked)", "[:, 0]).index_select(0, asked)",
            "test_means.py::test_means_are_those_of_plain_loops"),
     Mutant("dropout on selection weights", "nets/tspm/temporal.py",
-           "weights = attention_weights(query, self.key.weight, frame[asked], self.heads).mean(dim=2)[:, 0]",
-           "weights = nn.functional.dropout(attention_weights(query, self.key.weight, frame[asked], self.heads)"
+           "weights = attention_weights(query, self.key.weight, frame, self.heads).mean(dim=2)[:, 0]",
+           "weights = nn.functional.dropout(attention_weights(query, self.key.weight, frame, self.heads)"
            ".mean(dim=2)[:, 0], 0.1, self.training)",
            "test_model.py::test_selection_is_the_same_in_training"),
     Mutant("SPM without proportional attention", "nets/tspm/spatial.py",
@@ -49,7 +49,7 @@ MUTANTS = [
            "(torch.arange(top_k) * 2 + 1)", "(torch.arange(top_k) * 2)",
            "test_model.py::test_even_segments_are_spread_over_the_video"),
     Mutant("the question selects, not the prompt", "nets/tspm/model.py",
-           "self.temporal(text[prompt], seen,", "self.temporal(text[question], seen,",
+           "Evidence(text[prompt], seen,", "Evidence(text[question], seen,",
            "test_model.py::test_converted_weights_give_the_logits_and_selections_of_the_published_network"),
     Mutant("selected from the context stream", "nets/tspm/model.py",
            "a_sel = take(a, asked, selected)", "a_sel = take(a_ctx, asked, selected)",
