@@ -226,6 +226,8 @@ def test_p_is_two_sided():
     assert compare([a], [b], TABLE1_COLUMNS).loc["All", "df"] == pytest.approx(2)
     a, b = flat("uv", [0, 1]), flat("uv", [1, 0])
     assert compare([a], [b], TABLE1_COLUMNS).loc["All", "p"] == 1
+    a, b = flat("uv", [0, 0]), flat("uv", [1, 1])  # nothing varies
+    assert math.isnan(compare([a], [b], TABLE1_COLUMNS).loc["All", "p"])
 
 
 # --- Student's t ---

@@ -86,7 +86,7 @@ def test_a_table_is_written_with_its_command_its_seeds_and_what_went_wrong(quick
     assert "Failed: w/o TPM, seed 1: error: out of luck" in notes
     assert re.search(r"Not run: w/o Merge: .*: how many tokens a frame has unmerged is known once merged ones", notes)
     assert "18 test questions about 2 videos. Intervals are over other videos and other seeds: SE²" in notes
-    assert "Differences to TSPM are on the same questions and resamples; p is two-sided, and corrected for" in notes
+    assert "Differences to TSPM are on the same questions; p is two-sided, and corrected for" in notes
     table = pd.read_csv(results / "table3.csv", comment="#")
     ours = table[table["source"] == "this project"]
     assert ours["All"].round(2).tolist() == [55.56] * 4 + [66.67]

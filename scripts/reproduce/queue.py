@@ -169,8 +169,8 @@ def lock(folder: Path) -> int | None:
 class _Job:
     """A run at work: its commands, one after the other, which inherit the lock of its folder."""
 
-    def __init__(self, run: Run, worker: dict[str, str], lock: int):
-        self.run, self.lock = run, lock
+    def __init__(self, run: Run, worker: dict[str, str], held: int):
+        self.run, self.lock = run, held
         self.environment = os.environ | {"TQDM_DISABLE": "1"} | worker
         self.commands = run.commands
         self.log = run.folder / "log.txt"

@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     df: float  # degrees of freedom
-    p: float  # NaN where there is one video alone
+    p: float  # NaN where `compare` has none
 
 
 class Line(NamedTuple):

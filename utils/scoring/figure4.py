@@ -1,6 +1,6 @@
 """Figure 4 of the paper: when and where a model looked, a block for each question.
 
-Above are the question's words. Below, for each model, its answer, and beside that the weights of all T segments as bars,
+Above are the question's words. Below, for each model, its answer, and beside it the weights of all T segments as bars,
 the K selected ones marked; under them the segments in which the prompt is true, or the sound, and the selected frames
 with the audio's weights on their patches.
 """

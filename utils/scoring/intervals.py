@@ -51,7 +51,8 @@ def compare(
 
     Returns a table indexed by column: n, a and b (mean scores, %), difference (b - a, percentage points), the limits
     low and high of its 95 % interval, the degrees of freedom df, and p, two-sided. That is of the column alone: correct
-    what stands for one question among several with `holm`. Of a single video there is no p.
+    what stands for one question among several with `holm`. It is NaN of a single video, and where all videos gain as
+    much: there nothing is known of what varies.
     Raises `UserError` unless all answer the same questions with the same annotated answers.
     """
     questions, sides = _aligned([a, b], score)
@@ -73,7 +74,7 @@ def _judged(questions: pd.DataFrame, sides: Sequence[np.ndarray], columns: Colum
             by_seed = 100 * np.stack([np.nanmean(runs[:, mask], axis=1) for mask in masks.values()])
             parts.append((by_seed.var(axis=1, ddof=1) / len(runs), len(runs) - 1))
     square = sum(part for part, _ in parts)
-    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing varies a difference is certain, if it is one
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing varies
         df = np.where(square > 0, square**2 / sum(part**2 / free for part, free in parts), parts[0][1])
         t = np.where(difference == 0, 0, difference / np.sqrt(square))
     reach = np.sqrt(square) * student_limit(df)
@@ -86,7 +87,7 @@ def _judged(questions: pd.DataFrame, sides: Sequence[np.ndarray], columns: Colum
             "low": difference - reach,
             "high": difference + reach,
             "df": df,
-            "p": np.where(videos > 1, student_p(t, df), np.nan),
+            "p": np.where((videos > 1) & np.isfinite(t), student_p(t, df), np.nan),
         },
         index=list(masks),
     )
