@@ -34,7 +34,7 @@ def test_interval_agrees_with_the_analytic_cluster_error():
     accuracy = correct.mean()
     residual = np.bincount(video, correct - accuracy, minlength=2000)
     error = 100 * math.sqrt((residual**2).sum()) / len(video)
-    assert (low, high) == pytest.approx((100 * accuracy - 1.96 * error, 100 * accuracy + 1.96 * error), abs=0.06)
+    assert (low, high) == pytest.approx((100 * accuracy - 1.96 * error, 100 * accuracy + 1.96 * error), abs=0.01)
 
 
 def test_videos_are_resampled_not_questions():

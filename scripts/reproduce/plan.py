@@ -173,7 +173,7 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
         at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
         problems.append(str(error))
-    print(f"\n{len(flops)} runs to do, {_readable(sum(flops))}, {at_once} at a time")
+    print(f"\n{len(flops)} runs to do" + (f", {_readable(sum(flops))}, {at_once} at a time" if flops else ""))
     whole = not problems and not any(planned.reasons for planned in plans)
     print("\n" + "\n".join(["nothing is missing"] if whole else dict.fromkeys(problems)))
     return whole
