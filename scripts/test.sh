@@ -8,4 +8,4 @@ ruff check .
 ruff format --check .
 mypy
 # A process for each core, a file of tests at a time in each; one thread in each, or they wait for each other.
-OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile "$@"
+OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"

@@ -15,6 +15,12 @@ settings.load_profile("untimed")
 SHARED = Path(__file__).parents[2] / "shared" / "data"  # real questions and clips; the project ships none of them
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: what a process of several takes last should not keep it alone at work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def shared():
     """The folder of real data, or a skip where it is absent."""

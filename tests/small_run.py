@@ -165,18 +165,11 @@ def data_config(path: Path, **options) -> DataConfig:
     return DataConfig(**yaml.safe_load(path.read_text())["data"] | {"tokens": TOKENS} | options)
 
 
-def interpreter(processes: int) -> list[str]:
-    """Python, or as many of it as torchrun starts."""
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *(several if processes > 1 else [])]
-
-
-def run(*command: str | Path, processes: int = 1, expect: int = 0, **popen) -> str:
-    """Run a script of the project with one thread a process; returns what it printed, both streams together."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def run(*command: str | Path, expect: int = 0) -> str:
+    """Run a script of the project, in a process with one thread; returns what it printed, both streams together."""
     done = subprocess.run(
-        [*interpreter(processes), *map(str, command)], check=False, cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, **popen,
+        [sys.executable, *map(str, command)], check=False, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
     )  # fmt: skip
     assert done.returncode == expect, done.stdout
     return done.stdout

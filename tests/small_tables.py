@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import test
+import train
 from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.text_prompt import PromptTable
+from scripts.reproduce import __main__ as command
 from scripts.reproduce import queue
-from scripts.reproduce.__main__ import main
 from utils.scoring.metrics import accuracy_row, judge
 from utils.scoring.predictions import COLUMNS
 
@@ -41,6 +43,18 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "TICK", 0.02)
 
 
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are what they are, but in this process: each start of Python takes seconds."""
+
+    def work(runs, workers, rerun):
+        for run in runs:
+            for script, *arguments in run.commands:
+                {"train.py": train, "test.py": test}[script].main(arguments)
+        return {}
+
+    monkeypatch.setattr(command, "work", work)
+
+
 def answered(data, share: float) -> tuple[dict[str, float], pd.DataFrame]:
     """A row and predictions of the test questions, of which a share is right, spread over types and videos."""
     asked = read_questions(data.test, data.dataset, data.prompts, data.sheet)
@@ -59,7 +73,7 @@ def reproduce_in(folder: Path, data: Path | str, *options: str, expect: int = 0)
     where = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
     code = 0
     try:
-        code = main([*options, "--config", str(data), *where])
+        code = command.main([*options, "--config", str(data), *where])
     except SystemExit as end:
         code = end.code
     assert code == expect

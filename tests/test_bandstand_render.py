@@ -126,10 +126,10 @@ def test_file_shows_the_frame_of_each_second(tmp_path):
 
 
 def test_script_renders_once_and_resumes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(PRESETS, "demo", Preset(videos=12, seconds=20))
+    monkeypatch.setitem(PRESETS, "demo", Preset(videos=10, seconds=11))
     render_bandstand.main(["--out", str(tmp_path), "--workers", "1"])
     videos = sorted((tmp_path / "videos").iterdir())
-    assert [video.name for video in videos] == [f"{i:08d}.mp4" for i in range(12)]
+    assert [video.name for video in videos] == [f"{i:08d}.mp4" for i in range(10)]
     videos[1].unlink()
     before = [video.stat().st_mtime_ns for video in videos if video.exists()]
     annotations = (tmp_path / "annotations" / "train.json").read_bytes()

@@ -267,16 +267,17 @@ def test_public_architectures():
 
 
 @pytest.mark.slow
-def test_the_full_network_on_the_cpu():
-    """ViT-L/14@336px with random weights: 577 -> 14 tokens, and the frame features are encode_image's."""
+def test_the_full_depth_on_the_cpu():
+    """The patches, blocks and merging of ViT-L/14@336px, a quarter as wide: 577 -> 14 tokens, and the frame features
+    are encode_image's."""
     torch.manual_seed(0)
-    visual = clip.model.VisionTransformer(336, 14, 1024, 24, 16, 768).eval().requires_grad_(False)
+    visual = clip.model.VisionTransformer(336, 14, 256, 24, 4, 192).eval().requires_grad_(False)
     model = torch.nn.Module()
     model.visual = visual
     images = pictures(1, 336, 336)
     got = cv.encode_frames(model, images, cv.schedules(visual, [14]))
-    assert got.frame.shape == (1, 768)
-    assert got.tokens[14].shape == (1, 14, 1024)
+    assert got.frame.shape == (1, 192)
+    assert got.tokens[14].shape == (1, 14, 256)
     assert got.source[14].shape == (1, 577)
     assert set(got.source[14][0].tolist()) == set(range(14))
     assert got.frame.isfinite().all()

@@ -1,22 +1,17 @@
 """Extraction killed and started again, and extraction by several processes: the same files, byte for byte."""
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from feat_script import extract_audio, extract_visual
 from tests.clips import sine, write_clip
+from tests.processes import Begun, begin
 from tests.small_encoders import save_narrow_vggish, save_small_clip
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 VIDEOS = 40
 
 
@@ -32,19 +27,13 @@ def ground(tmp_path_factory):
     return folder
 
 
-def command(ground, out, kind, processes=1):
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    weights = ["--clip", ground / "small.pt"] if kind == "visual" else ["--weights", ground / "narrow.pth"]
-    options = ["--videos", ground / "videos", "--out", out, "--segments", "4", "--workers", "1", "--device", "cpu"]
-    return [str(word) for word in [*start, "-m", f"feat_script.extract_{kind}", *options, *weights]]
-
-
-def run(*args, **kwargs):
-    return subprocess.run(
-        command(*args, **kwargs), check=False, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=400
-    )
+def start(ground, out, kind, processes=1) -> Begun:
+    main, weights = {
+        "visual": (extract_visual.main, ["--clip", ground / "small.pt"]),
+        "audio": (extract_audio.main, ["--weights", ground / "narrow.pth"]),
+    }[kind]
+    options = ["--videos", ground / "videos", "--out", out, "--segments", 4, "--workers", 1, "--device", "cpu"]
+    return begin(main, *options, *weights, logs=out.with_suffix(".logs"), processes=processes)
 
 
 def contents(out):
@@ -53,32 +42,33 @@ def contents(out):
     return {name: path.read_bytes() for name, path in found.items() if not name.name.startswith(".tmp-")}
 
 
+def done(out) -> int:
+    """How many videos are whole: their status is written last."""
+    return len(list(out.glob("clip_frame/status/[0-9]*.json")))
+
+
 @pytest.mark.slow
 def test_killed_ten_times(ground, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run(ground, whole, "visual").returncode == 0
+    start(ground, whole, "visual").end()
     expected = contents(whole)
     assert len(expected) == VIDEOS * 4 + 3  # frame, token, source and status of each; three manifests
 
-    moments, survived = random.Random(0), []
-    for _ in range(10):
-        process = subprocess.Popen(
-            command(ground, killed, "visual"), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
-        )
-        os.set_blocking(process.stderr.fileno(), False)
-        said, deadline = b"", time.monotonic() + 120
-        while b"clip_frame:" not in said and process.poll() is None and time.monotonic() < deadline:
-            said += process.stderr.read() or b""
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.25))
-        survived.append(process.poll() is not None)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+    moments = random.Random(0)
+    for number in range(10):
+        begun, before, deadline = start(ground, killed, "visual"), done(killed), time.monotonic() + 300
+        while done(killed) == before and begun.ranks[0].is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.1))
+        begun.ranks[0].kill()
+        begun.end()
         held = contents(killed)
         assert all(expected[name] == data for name, data in held.items())  # never half a file
-    assert not any(survived[:5])  # they were killed while at work
-    assert run(ground, killed, "visual").returncode == 0
+        assert before < done(killed) < VIDEOS or number >= 5  # it was killed while at work
+    last = start(ground, killed, "visual")
+    last.end()
+    assert last.statuses == [0]
     assert contents(killed) == expected
 
 
@@ -93,12 +83,12 @@ def test_two_processes_equal_one(ground, tmp_path, kind):
         (videos / name).write_text("not a video")
     for name in ("small.pt", "narrow.pth"):
         shutil.copy(ground / name, tmp_path / name)
-    one, two = run(tmp_path, tmp_path / "one", kind), run(tmp_path, tmp_path / "two", kind, processes=2)
-    assert one.returncode == 1
-    assert two.returncode == 1, two.stderr
-    for done in (one, two):
-        assert "12 videos, 0 were whole, 10 extracted" in done.stderr
-        assert "2 failed, listed in" in done.stderr
+    for out, processes in (("one", 1), ("two", 2)):
+        begun = start(tmp_path, tmp_path / out, kind, processes)
+        printed = begun.end()
+        assert begun.statuses == [1] * processes, printed
+        assert "12 videos, 0 were whole, 10 extracted" in printed
+        assert "2 failed, listed in" in printed
     expected = contents(tmp_path / "one")
     assert contents(tmp_path / "two") == expected
     assert sum(path.name == "failures.csv" for path in expected) == 1

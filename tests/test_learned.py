@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
+import train
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.tspm.contrast import OTHERS, contrast
@@ -15,14 +16,10 @@ from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
 from nets.tspm.temporal import (
     Evidence,
-    LearnedSelection,
-    OracleSegments,
-    Perturbed,
     PrintedSelection,
-    Similarity,
-    Weighting,
 )
-from tests.small_run import assert_same_run, make_learnable_data, run, trained
+from tests.processes import ended
+from tests.small_run import assert_same_run, make_learnable_data, trained
 from utils.errors import UserError
 
 LEARNED = {
@@ -88,48 +85,6 @@ def test_any_number_of_segments_will_do(segments):
     assert all(term.sum.isfinite() and term.sum > 0 for term in seen.losses.values())
 
 
-def test_the_gradient_of_the_selection_is_that_of_finite_differences():
-    torch.manual_seed(0)
-    stage = LearnedSelection(6, 6, 4, 3, sounds=True, similar=True, gate=Weighting()).double()
-    torch.nn.init.normal_(stage.key.weight)
-    prompt, seen, heard, audio, frame = (
-        torch.randn(*shape).double() for shape in [(2, 6), *[(2, 5, 6)] * 2, *[(2, 5, 4)] * 2]
-    )
-    heard = normalize(heard, dim=-1)
-
-    def gate(*x):
-        return stage(Evidence(*x, torch.arange(2)))[2]
-
-    given = [x.requires_grad_() for x in (prompt, seen, heard, audio, frame)]
-    assert torch.autograd.gradcheck(gate, given)
-
-
-def test_the_first_selection_is_clip_s_own():
-    stage = LearnedSelection(6, 6, 4, 2, sounds=False, similar=True, gate=Weighting())
-    prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
-    projected = torch.randn(2, 5, 4)
-    given = Evidence(prompt, seen, None, projected, projected, asked)
-    weights, index, gate = stage(given)
-    cosine = cosine_similarity(prompt[:, None], seen[asked], dim=-1)
-    torch.testing.assert_close(weights, (10 * cosine).softmax(dim=-1))
-    for one, same in zip((weights, index, gate), Similarity(2)(given), strict=True):
-        torch.testing.assert_close(one, same)
-    torch.testing.assert_close(gate.mean(dim=1), torch.ones(3, 1))
-
-
-def test_the_oracle_selects_true_segments_before_others_and_weighs_them_alone():
-    prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
-    given = Evidence(prompt, seen, None, seen, seen, asked)
-    true = torch.tensor([[0, 0, 0, 1, 0], [1, 1, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
-    _, index, gate = OracleSegments(2)(given._replace(true=true))
-    assert 3 in index[0]
-    assert set(index[1].tolist()) < {0, 1, 4}
-    torch.testing.assert_close(gate[0, :, 0], 2.0 * (index[0] == 3))
-    for told in (None, torch.zeros_like(true)):  # nobody knows
-        for one, same in zip(OracleSegments(2)(given._replace(true=told)), Similarity(2)(given), strict=True):
-            torch.testing.assert_close(one, same)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
 def test_autocast_selects_the_same_segments(dtype):
     model, given = network().eval(), inputs()
@@ -179,27 +134,6 @@ def test_pairs_are_told_from_other_videos_and_from_enough_of_them(videos):
         assert loss.count == len(video)
 
 
-def test_a_perturbed_gate_learns_what_is_nearly_selected():
-    torch.manual_seed(0)
-    scores = torch.tensor([[2.0, 1.0, 0.9, -3.0]], requires_grad=True)
-    gate = Perturbed()
-    weights = gate(scores, torch.tensor([[0, 1]]))
-    torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
-    assert weights[0, 0] > weights[0, 1]
-    weights[0, 1].sum().backward()
-    assert scores.grad[0, 1] > 0 > scores.grad[0, 0]
-    assert torch.equal(gate.eval()(scores, torch.tensor([[0, 1]])), torch.ones(1, 2, 1))
-
-
-def test_a_perturbed_gate_is_finite_where_noise_selects_none_of_the_selected():
-    torch.manual_seed(0)
-    scores = torch.zeros(50, 60, requires_grad=True)
-    gate = Perturbed()(scores, torch.zeros(50, 1, dtype=torch.long))
-    assert {*gate.flatten().tolist()} == {0.0, 1.0}
-    gate.sum().backward()
-    assert scores.grad.isfinite().all()
-
-
 def test_a_selection_of_one_segment_cannot_learn():
     with pytest.raises(UserError, match="at least 2 for model"):
         TSPMOptions(temporal="learned", top_k=1)
@@ -220,6 +154,12 @@ def test_a_fit_is_the_mean_of_cosines():
             there = [(gate[b, :, 0] * c[selected[b]]).mean() for c in cosines]
             expected = torch.stack([cosines[0].mean(), cosines[1].mean(), *there])
             torch.testing.assert_close(found[b, h], 10 * expected)
+
+
+def test_words_start_at_clip_s_space_where_there_is_one():
+    one, two = (QuestionFit(width, 6, 1, 4, sounds=False).words.weight for width in (6, 9))
+    assert (one - torch.eye(6)).abs().max() <= 6**-0.5  # the initial values of nn.Linear
+    assert two.abs().max() <= 9**-0.5
 
 
 @pytest.mark.parametrize("segments", [2, 3, 5, 9])
@@ -295,6 +235,6 @@ def test_two_processes_teach_every_parameter_by_their_own_parts(tmp_path):
     """The losses for what and where are of a process's own part of the batch, and DDP misses no gradient."""
     path = make_learnable_data(tmp_path)
     arguments = [*CONFIG, "--train.batch_size", "32", "--train.epochs", "1", "--out", tmp_path / "two"]
-    run("train.py", "--config", path, *arguments, processes=2)
+    ended(train.main, "--config", path, *arguments, logs=tmp_path / "logs", processes=2)
     (epoch,) = [json.loads(line) for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert epoch["losses"].keys() == {"what", "where"}

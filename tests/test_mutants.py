@@ -1,4 +1,4 @@
-"""The list of mistakes is up to date, and tests notice four of them; `python -m tests.mutants` makes all."""
+"""The list of mistakes is up to date, and tests notice two of them; `python -m tests.mutants` makes all."""
 
 import datetime
 import random
@@ -39,6 +39,6 @@ def test_the_report_counts_and_names_survivors():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the files are those that git lists")
-def test_four_mistakes_are_noticed():
+def test_two_mistakes_are_noticed():
     names = [mutant.name for mutant in MUTANTS if not mutant.harmless]
-    assert "4 of 4 were noticed" in run("-m", "tests.mutants", *random.Random(TODAY).sample(names, 4))
+    assert "2 of 2 were noticed" in run("-m", "tests.mutants", *random.Random(TODAY).sample(names, 2))

@@ -46,8 +46,10 @@ def tick_texts(axis):
 def overlapping(figure, labels):
     """Pairs of texts whose boxes overlap as drawn."""
     figure.draw_without_rendering()
-    boxes = [label.get_window_extent() for label in labels if label.get_text().strip()]
-    return [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.padded(-1).overlaps(b.padded(-1))]
+    shown = [label for label in labels if label.get_text().strip()]
+    x0, y0, x1, y1 = np.array([label.get_window_extent().padded(-1).extents for label in shown]).T
+    meet = (x0 <= x1[:, None]) & (x1 >= x0[:, None]) & (y0 <= y1[:, None]) & (y1 >= y0[:, None])
+    return [(shown[i], shown[j]) for i, j in np.argwhere(np.triu(meet, 1))]
 
 
 def test_confusion_matrix_by_hand(drawn):

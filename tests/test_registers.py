@@ -96,12 +96,39 @@ def copy_with(tmp_path: Path, register: str, line: str, file: str, source: str) 
     return tmp_path / "project"
 
 
-def run_in(project: Path, *command: str | Path) -> str:
+IN_TURN = """
+import importlib, json, sys
+
+from scripts.reproduce import __main__ as reproduce
+
+
+def call(name, *arguments):
+    return importlib.import_module(name).main([*arguments])
+
+
+def work(runs, workers, rerun):
+    for run in runs:
+        for script, *arguments in run.commands:
+            call(script.removesuffix(".py"), *arguments)
+    return {}
+
+
+reproduce.work = work
+for command in json.loads(sys.argv[1]):
+    print("=====", flush=True)
+    assert not call(*command), command
+"""
+
+
+def run_in(project: Path, *commands: tuple[str | Path | float, ...]) -> list[str]:
+    """What each of the commands prints, (module, arguments ...); all in one process, since a start takes seconds, runs
+    of scripts.reproduce too."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
     done = subprocess.run(
-        [sys.executable, *map(str, command)], check=False, cwd=project, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", IN_TURN, words], check=False, cwd=project, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done.stdout.split("=====\n")[1:]
 
 
 @pytest.mark.slow
@@ -111,22 +138,26 @@ def test_a_network_is_a_file_and_a_line(tmp_path):
     (tmp_path / "videos").mkdir()
     for video in read_json(data.parent / "test.json")[:9:9]:
         write_clip(tmp_path / "videos" / f"{video['video_id']}.mp4", np.arange(30) / 5)
+    first = read_json(data.parent / "test.json")[0]["question_id"]
+    run = tmp_path / "run"
     toy = ("--config", data, "--model.network", "toy", "--train.rates.words", 0.5)
-    said = run_in(project, "train.py", *toy, "--out", tmp_path / "run", "--train.epochs", 1)
+    drawn = ("--run", run, "--videos", tmp_path / "videos", "--questions", first, "--out", tmp_path / "toy.png")
+    where = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--seeds", 0, "--train.epochs", 1)
+    said, *_ = run_in(
+        project,
+        ("train", *toy, "--out", run, "--train.epochs", 1),
+        ("test", "--run", run),
+        ("scripts.visualize", *drawn),
+        ("scripts.reproduce.__main__", "prior", "--config", data, *where, "--row", "toy", "--model.network toy"),
+    )
     assert "model.hidden is an option of the network" in said  # of the file, which is TSPM's
     assert "network: toy" in said
-    run_in(project, "test.py", "--run", tmp_path / "run")
-    scored = json.loads((tmp_path / "run/test/metrics.json").read_text())
+    scored = json.loads((run / "test/metrics.json").read_text())
     assert scored["questions"] == 18
-    assert "--model.wide" in run_in(project, "train.py", "--model.network", "toy", "--help")
-    first = read_json(data.parent / "test.json")[0]["question_id"]
-    drawn = ("--run", tmp_path / "run", "--videos", tmp_path / "videos", "--questions", first)
-    run_in(project, "-m", "scripts.visualize", *drawn, "--out", tmp_path / "toy.png")
     assert (tmp_path / "toy.png").stat().st_size > 10_000
-    where = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--seeds", 0, "--train.epochs", 1)
-    row = ("--row", "toy", "--model.network toy")
-    run_in(project, "-m", "scripts.reproduce", "prior", "--config", data, *where, *row)
     assert "| toy | this project |" in next((tmp_path / "results").rglob("prior.md")).read_text()
+    command = [sys.executable, "train.py", "--model.network", "toy", "--help"]
+    assert "--model.wide" in subprocess.run(command, check=True, cwd=project, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow
@@ -156,15 +187,18 @@ def test_a_data_set_of_free_answers_is_a_file_and_a_line(tmp_path):
         "train": {"epochs": 1, "batch_size": 16, "device": "cpu"},
     }
     (root / "free.yaml").write_text(yaml.safe_dump(options))
-    said = run_in(project, "train.py", "--config", root / "free.yaml", "--out", tmp_path / "run")
-    assert "train: 20 questions left out, their answers are outside the vocabulary" in said  # 320 answers, 300 classes
-    said = run_in(project, "test.py", "--run", tmp_path / "run")
-    assert "questions have an answer outside the vocabulary" in said
+    where = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--seeds", 0)
+    trained, tested, _ = run_in(
+        project,
+        ("train", "--config", root / "free.yaml", "--out", tmp_path / "run"),
+        ("test", "--run", tmp_path / "run"),
+        ("scripts.reproduce.__main__", "prior", "--config", root / "free.yaml", *where),
+    )
+    assert "train: 20 questions left out, their answers are outside the vocabulary" in trained  # 320 of 300 classes
+    assert "questions have an answer outside the vocabulary" in tested
     scored = json.loads((tmp_path / "run/test/metrics.json").read_text())
     assert list(scored["accuracy"]) == ["what", "which", "All"]
-    where = ("--runs", tmp_path / "runs", "--results", tmp_path / "results", "--seeds", 0)
-    run_in(project, "-m", "scripts.reproduce", "table1", "--config", root / "free.yaml", *where)
-    table = next((tmp_path / "results").rglob("table1.md")).read_text()
-    assert table.startswith("# Table 1: question types, on Free (")
-    assert "| TSPM | this project |" in table
-    assert "PSTP-Net" not in table  # the paper's rows are of other questions
+    table = next((tmp_path / "results").rglob("prior.md")).read_text()
+    assert table.startswith("# What the questions give away, on Free (")
+    assert "| question only | this project |" in table
+    assert "TSPM paper" not in table  # whose rows are of other questions

@@ -12,7 +12,7 @@ from scripts.reproduce import queue as run_queue
 from scripts.reproduce.__main__ import TABLES, main
 from scripts.reproduce.queue import resolve
 from tests.small_run import ROOT, make_data
-from tests.small_tables import pretend, reproduce_in
+from tests.small_tables import at_once, pretend, reproduce_in
 from utils.files import read_json
 from utils.scoring.paper import TABLE1, TABLE2, TABLE3, TABLE4, TABLE7
 
@@ -222,7 +222,8 @@ def test_the_language_prior_needs_text_features_alone(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_cost_is_measured(data, tmp_path):
+def test_cost_is_measured(data, tmp_path, monkeypatch):
+    at_once(monkeypatch)
     results = reproduce_in(tmp_path, data, "table6", "--seeds", "0", "--train.epochs", "1")
     cost = pd.read_csv(results / "table6.csv", comment="#").set_index(["row", "source"])
     ours = cost.loc[("TSPM", "this project")]

@@ -3,9 +3,6 @@
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +17,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 
 from dataset.loader import in_batches
-from tests.small_run import ROOT
+from tests.processes import begin
 from utils.compiling import compiled
 from utils.errors import Interrupted, UserError, command
 from utils.interrupt import Interrupt
@@ -95,12 +92,8 @@ def test_a_precision_that_the_device_has_not_is_refused(device, precision, capab
         pass
 
 
-OF_THREE = """
-from utils.errors import UserError, command
-from utils.runtime import start
-
 @command
-def main():
+def one_of_three(arguments: list[str]) -> None:
     with start("cpu", "fp32") as runtime:
         runtime.wait()
         if runtime.rank == 0:  # finds a fault after another one has ended
@@ -110,17 +103,11 @@ def main():
             raise RuntimeError("/home/gloo: the disk is full")
         runtime.gather("here")
 
-main()
-"""
 
-
-def test_of_several_processes_each_tells_its_own_error():
-    with socket.create_server(("localhost", 0)) as free:
-        port = free.getsockname()[1]
-    given = os.environ | {"WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    program, options = [sys.executable, "-c", OF_THREE], {"cwd": ROOT, "stderr": subprocess.PIPE, "text": True}
-    begun = [subprocess.Popen(program, env=given | {"RANK": str(rank)}, **options) for rank in range(3)]
-    said = [process.communicate(timeout=60)[1] for process in begun]
+def test_of_several_processes_each_tells_its_own_error(tmp_path):
+    begun = begin(one_of_three, logs=tmp_path / "logs", processes=3)
+    begun.end()
+    said = [log.read_text() for log in begun.logs]
     assert said[0] == "error: the data are broken\n"
     assert said[1].endswith("RuntimeError: /home/gloo: the disk is full\n")
     assert re.match("error: process 2 ends because another one of the 3 has; the same .*\nit saw: Conn", said[2])

@@ -11,7 +11,8 @@ import torch
 
 import train
 from configs import schema
-from tests.small_run import losses, make_data, run, trained
+from tests.processes import ended
+from tests.small_run import losses, make_data, trained
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import read_json, save_npy, write_json
@@ -41,14 +42,17 @@ def fails(capsys, *arguments: str | Path | float) -> str:
     return error
 
 
+def train_on_a_full_disk(arguments: list[str]) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    train.main(arguments)
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(data, tmp_path):
     folder = tmp_path / "run"
     trained("--config", data, "--out", folder, "--train.epochs", 1)
     before = (folder / "last.pt").read_bytes()
-    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # noqa: E731
-    printed = run(
-        "train.py", "--config", data, "--out", folder, "--train.epochs", 2, "--resume", expect=2, preexec_fn=full
-    )
+    more = ("--config", data, "--out", folder, "--train.epochs", 2, "--resume")
+    printed = ended(train_on_a_full_disk, *more, logs=tmp_path / "logs", expect=2)
     assert "last.pt: cannot be written" in printed or "best.pt: cannot be written" in printed
     assert "Traceback" not in printed
     assert (folder / "last.pt").read_bytes() == before

@@ -2,24 +2,18 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.small_run import (
-    ROOT,
-    assert_same_run,
-    interpreter,
-    losses,
-    make_learnable_data,
-    trained,
-)
+import train
+from tests.processes import Begun, begin
+from tests.small_run import assert_same_run, losses, make_learnable_data, trained
 from utils.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
-STEPS = ("--train.batch_size", "4", "--train.epochs", "12")  # 30 steps an epoch: signals land in the middle of one
+STEPS = ("--train.batch_size", "4", "--train.epochs", "8")  # 30 steps an epoch: signals land in the middle of one
 
 
 @pytest.fixture(scope="module")
@@ -33,33 +27,30 @@ def whole(data, tmp_path_factory) -> Path:
     return trained("--config", data, "--out", tmp_path_factory.mktemp("whole") / "run", *STEPS)
 
 
-def start(data: Path, folder: Path, *options: str, processes: int = 1, **popen) -> subprocess.Popen:
-    command = [*interpreter(processes), "train.py", "--config", str(data), "--out", str(folder), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen
-    )
+def start(data: Path, folder: Path, *options: str) -> Begun:
+    return begin(train.main, "--config", data, "--out", folder, *options, logs=folder.with_suffix(".logs"))
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+def wait_for(condition, begun: Begun) -> None:
+    deadline = time.monotonic() + 300
     while not condition():
-        assert process.poll() is None, process.stdout.read()
+        assert begun.ranks[0].is_alive(), begun.end()
         assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_run_that_is_killed_and_interrupted_goes_on_to_the_same_numbers(data, whole, tmp_path):
     folder = tmp_path / "run"
-    for lines, number in ((2, signal.SIGKILL), (5, signal.SIGINT), (8, signal.SIGTERM)):
-        process = start(data, folder, *STEPS, "--resume")
-        metrics = folder / "metrics.jsonl"
-        wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= lines, process)  # noqa: B023
-        process.send_signal(number)
-        printed = process.communicate()[0].decode()
+    metrics = folder / "metrics.jsonl"
+    for lines, number in ((1, signal.SIGKILL), (3, signal.SIGINT), (5, signal.SIGTERM)):
+        begun = start(data, folder, *STEPS, "--resume")
+        wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= lines, begun)  # noqa: B023
+        os.kill(begun.ranks[0].pid, number)
+        printed = begun.end()
         if number == signal.SIGKILL:
-            assert process.returncode == -signal.SIGKILL
+            assert begun.statuses == [-signal.SIGKILL]
         else:
-            assert process.returncode == 130
+            assert begun.statuses == [130]
             assert "--resume goes on" in printed
             assert load_checkpoint(folder / "last.pt")["at"]["step"] > 0
     trained("--config", data, "--out", folder, *STEPS, "--resume")
@@ -70,17 +61,18 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_to_the_same_numbers(d
     options = ("--model.hidden", "256", "--train.epochs", "3")  # checkpoints of 35 MB take a while to write
     trained("--config", data, "--out", tmp_path / "whole", *options)
     folder = tmp_path / "run"
-    process = start(data, folder, *options)
-    wait_for(lambda: (folder / "last.pt").exists() and list(folder.glob(".tmp-*.pt")), process)
-    process.kill()
-    process.communicate()
+    begun = start(data, folder, *options)
+    wait_for(lambda: (folder / "last.pt").exists() and list(folder.glob(".tmp-*.pt")), begun)
+    begun.ranks[0].kill()
+    begun.end()
     assert list(folder.glob(".tmp-*.pt")), "the kill came too late to be a test"
     trained("--config", data, "--out", folder, *options, "--resume")
     assert_same_run(folder, tmp_path / "whole")
     assert not list(folder.glob(".tmp-*"))
 
 
-def test_a_compiled_step_gives_the_same_run(data, tmp_path):
+def test_a_compiled_step_gives_the_same_run(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # it starts processes for more
     options = ("--model.dropout", 0.0, "--train.epochs", 3, "--train.batch_size", 117)  # one shape: compiled once
     trained("--config", data, "--out", tmp_path / "plain", *options)
     trained("--config", data, "--out", tmp_path / "compiled", *options, "--train.compile", "default")

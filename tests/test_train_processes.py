@@ -11,18 +11,44 @@ import numpy as np
 import pytest
 import torch
 
-from tests.small_run import assert_same_run, losses, make_learnable_data, run, trained, weights
-from tests.test_train import gradients
-from tests.test_train_kills import start, wait_for
+import train
+from dataset.data import open_data
+from dataset.loader import Loader
+from tests.processes import ended
+from tests.small_run import ROOT, assert_same_run, losses, make_learnable_data, trained, weights
+from tests.test_train import config_of, gradients
 from utils.checkpoint import load_checkpoint
+from utils.runtime import start
 
 pytestmark = pytest.mark.slow
-STEPS = ("--train.batch_size", "4", "--train.epochs", "12")
+STEPS = ("--train.batch_size", "4", "--train.epochs", "8")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return make_learnable_data(tmp_path_factory.mktemp("data"))
+
+
+def two(data: Path, folder: Path, *options: str | float) -> None:
+    """Train in two processes."""
+    ended(train.main, "--config", data, "--out", folder, *options, logs=folder.with_suffix(".logs"), processes=2)
+
+
+def launched(data: Path, folder: Path, *options: str) -> subprocess.Popen:
+    """Train in two processes that torchrun starts."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.Popen(
+        [*torchrun, "train.py", "--config", data, "--out", folder, *options], cwd=ROOT, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def wait_for(condition, launcher: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert launcher.poll() is None, launcher.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def assert_close_run(folder: Path, reference: Path) -> None:
@@ -40,46 +66,37 @@ def test_two_processes_equal_one(data, tmp_path, batch_size):
     """Dropout off. 117 questions in batches of 29 end with one question: the second process has none of it."""
     options = ("--model.dropout", 0.0, "--train.batch_size", batch_size, "--train.epochs", 2)
     trained("--config", data, "--out", tmp_path / "one", *options)
-    run("train.py", "--config", data, "--out", tmp_path / "two", *options, processes=2)
+    two(data, tmp_path / "two", *options)
     assert_close_run(tmp_path / "two", tmp_path / "one")
 
 
-GRADIENTS = """
-import sys
-import numpy as np
-import torch
-import train
-from dataset.data import open_data
-from dataset.loader import Loader
-from tests.test_train import config_of
-from utils.runtime import start
+def save_gradients(arguments: list[str]) -> None:
+    """What `gradients` are of this process among others: saved by the first."""
+    data, out, count = arguments
+    with start("cpu", "fp32") as runtime:
+        found = gradients_of(Path(data), int(count), runtime)  # in a function, as train.py: what holds the group of
+        if runtime.is_main:  # processes ends before the group does
+            torch.save(found, out)
+        runtime.wait()
 
 
-def step(runtime):  # in a function, as train.py: what holds the group of processes ends before the group does
+def gradients_of(data: Path, count: int, runtime) -> dict[str, torch.Tensor]:
     config = config_of(data, "--model.dropout", 0)
     opened = open_data(config.data, config.model.kinds, ("train", "val"))
     loader = Loader(opened, runtime, "device", 1)
     state = train.set_up(config, opened, runtime, None)
     state.optimizer.step = lambda: None
     learn = train.make_step(config, state, loader, runtime)
-    asked, rows = opened.splits["train"], np.arange(int(count))
+    asked, rows = opened.splits["train"], np.arange(count)
     (batch,) = loader.batches(asked, [loader.share(asked, rows)])
     learn(len(rows), answer=batch.answer, **batch.inputs)
-    if runtime.is_main:
-        torch.save({n: p.grad for n, p in state.model.named_parameters() if p.grad is not None}, out)
-    runtime.wait()
-
-
-data, out, count = sys.argv[1:]
-with start("cpu", "fp32") as runtime:
-    step(runtime)
-"""
+    return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("count", [16, 5, 1])
 def test_the_gradients_of_two_processes_are_those_of_one(data, tmp_path, count):
     """Adam hides a wrong scale; batches of 5 and 1 leave the processes with unequal parts, one of them empty."""
-    run("--no-python", sys.executable, "-c", GRADIENTS, data, tmp_path / "g.pt", count, processes=2)
+    ended(save_gradients, data, tmp_path / "g.pt", count, logs=tmp_path / "logs", processes=2)
     found, expected = torch.load(tmp_path / "g.pt"), gradients(data, np.arange(count), count)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -95,17 +112,17 @@ def test_every_process_draws_dropout_of_its_own(data, tmp_path, monkeypatch):
 
 
 def test_a_killed_process_ends_the_other_with_a_message_and_the_run_goes_on(data, tmp_path):
-    run("train.py", "--config", data, "--out", tmp_path / "whole", *STEPS, processes=2)
+    two(data, tmp_path / "whole", *STEPS)
     folder = tmp_path / "run"
-    launcher = start(data, folder, *STEPS, processes=2)
+    launcher = launched(data, folder, *STEPS)
     metrics = folder / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 4, launcher)
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 2, launcher)
     workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True).stdout
     os.kill(sorted(map(int, workers.split()))[0], signal.SIGKILL)
     printed = launcher.communicate(timeout=60)[0].decode()
     assert launcher.returncode != 0
     assert "error: process 1 ends because another one of the 2 has; the same command goes on" in printed
-    run("train.py", "--config", data, "--out", folder, *STEPS, "--resume", processes=2)
+    two(data, folder, *STEPS, "--resume")
     assert_same_run(folder, tmp_path / "whole")
 
 
@@ -113,7 +130,7 @@ def test_a_scheduler_s_signals_leave_a_whole_checkpoint(data, tmp_path):
     """SLURM sends SIGTERM to every process, and torchrun, which gets it too, to its own once more."""
     options = (*STEPS, "--model.hidden", "256")  # saving takes a while
     folder = tmp_path / "run"
-    launcher = start(data, folder, *options, processes=2, start_new_session=True)
+    launcher = launched(data, folder, *options)
     wait_for((folder / "last.pt").exists, launcher)
     for _ in range(3):
         os.killpg(launcher.pid, signal.SIGTERM)

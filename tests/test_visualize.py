@@ -23,7 +23,7 @@ from scripts import visualize
 from scripts.reproduce.queue import resolve
 from tests.clips import number, write_clip
 from tests.small_encoders import save_narrow_vggish, save_small_clip
-from tests.small_run import make_data, run
+from tests.small_run import make_data, trained
 from utils.checkpoint import VERSION, save_checkpoint
 from utils.files import read_json, write_json
 from utils.scoring import figure4
@@ -273,7 +273,7 @@ def test_what_is_missing_is_said(home, capsys, options, says):
 
 
 @pytest.mark.slow
-def test_from_rendered_videos_to_the_picture(tmp_path):
+def test_from_rendered_videos_to_the_picture(tmp_path, capsys):
     """The whole chain on Bandstand: render, extract and merge, train, draw."""
     scenes = make_scenes(Preset(20, 20), seed=0)
     write_annotations(scenes, 0, tmp_path)
@@ -289,9 +289,9 @@ def test_from_rendered_videos_to_the_picture(tmp_path):
     options = {"features": str(tmp_path / "features"), "truth": str(tmp_path / "truth"), "segments": 20}
     settings = {"data": files | options, "model": {"hidden": 16, "top_k": 3}, "train": {"epochs": 1, "device": "cpu"}}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(settings))
-    run("train.py", "--config", tmp_path / "small.yaml", "--out", tmp_path / "runs/small")
-    said = run("-m", "scripts.visualize", "--run", tmp_path / "runs/small", "--videos", tmp_path / "videos")
-    assert str(tmp_path / "runs/small/figure4.png") in said
+    trained("--config", tmp_path / "small.yaml", "--out", tmp_path / "runs/small")
+    visualize.main(["--run", str(tmp_path / "runs/small"), "--videos", str(tmp_path / "videos")])
+    assert str(tmp_path / "runs/small/figure4.png") in capsys.readouterr().out
     picture = imread(tmp_path / "runs/small/figure4.png")
     assert picture.shape[0] > 1000
     yellow = (picture[..., 0] > picture[..., 2] + 0.4) & (picture[..., 1] > picture[..., 2] + 0.4)

@@ -51,15 +51,16 @@ class QuestionFit(nn.Module):
     """How well the question fits what is seen and heard, in H ways: the cosines of `M_h q` with frames and sounds.
 
     Their mean over all segments, and over the selected ones by their gate. M_h starts near the identity, so at CLIP's
-    own similarity, with noise by which the ways differ.
+    own similarity, with noise by which the ways differ. Features of several CLIPs have none: there it starts at random.
     """
 
     def __init__(self, text_width: int, width: int, ways: int, dim: int, sounds: bool):
         super().__init__()
         self.kinds = 2 if sounds else 1
         self.words = nn.Linear(text_width, ways * width)
-        with torch.no_grad():
-            self.words.weight += torch.eye(width, text_width).repeat(ways, 1)
+        if text_width == width:
+            with torch.no_grad():
+                self.words.weight += torch.eye(width).repeat(ways, 1)
         self.ways = ways
         self.out = nn.Sequential(nn.LayerNorm(2 * self.kinds * ways), nn.Linear(2 * self.kinds * ways, dim), nn.GELU())
 
