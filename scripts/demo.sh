@@ -81,7 +81,7 @@ for ((i = 0; i + 1 < ${#steps[@]}; i++)); do
 done
 cat <<'TXT'
 
-Look at runs/bandstand/figure4.png (when and where both models looked), runs/bandstand/test/accuracy.png and confusion.png.
+Look at runs/bandstand/figure4.png (when and where both models looked) and runs/bandstand/test/confusion.png.
 Next, ask a video of your own, or see what a module is worth:
     python -m scripts.answer VIDEO "Is there a violin sound?" --run runs/bandstand
     python train.py --config configs/bandstand.yaml --config configs/ablations/wo_spm.yaml --out runs/wo_spm
