@@ -127,10 +127,10 @@ def main(args: list[str] | None = None) -> None:
         print(f"a: the mean of {len(ours)} predictions files, b: of {len(others)}; % and, of b - a, percentage points")
         a, b = ([each.predictions for each in side] for side in (ours, others))
         table = compare(a, b, dataset.columns)
-        print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.4f}".format}))
+        print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.2g}".format}))
         print(
             "low to high: 95 % interval; p: two-sided, of that row alone\n"
-            "(what other test videos would change for these very runs; how further seeds differ is not in it)"
+            "(over other videos, and over other seeds where a side has several)"
         )
         return
     name, published = Path(options.files[0]).stem, {} if data.truth else dataset.published

@@ -174,9 +174,6 @@ def test_damaged_results_of_a_run_are_named(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.jsonl: is damaged"):
         _ = run.epochs
-    (tmp_path / "code.json").write_text("{")
-    assert run.done
-    assert run.other_code == "not known"
 
 
 def test_a_damaged_video_is_rendered_again(tmp_path, monkeypatch):

@@ -12,14 +12,13 @@ from utils.scoring.grounding import (
     chance_precision,
     heat_maps,
     pointing_scores,
-    read_grounding,
     selection_scores,
     spread,
     true_segments,
     truth_of,
     write_grounding,
 )
-from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.intervals import intervals_of
 from utils.scoring.paper import TABLE1_COLUMNS
 
 TOLD = {
@@ -88,13 +87,13 @@ def test_truth_files_become_masks(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"frame": None}, r"'frame' must be \[width, height\], is None"),
+        ({"frame": None}, "'frame'"),
         ({"frame": [100, "90"]}, "'frame'"),
-        ({"performers": None}, "'performers' must be a list of objects with 'box' and 'sounding_segments'"),
+        ({"performers": None}, "'performers'"),
         ({"performers": [{"box": None}]}, "'performers'"),
         ({"performers": [{"box": [1, 2, 3], "sounding_segments": []}]}, "'performers'"),
         ({"performers": [{"box": None, "sounding_segments": [0.5]}]}, "'performers'"),
-        ({"questions": ["0"]}, "'questions' must map each question's id to an object with 'segments'"),
+        ({"questions": ["0"]}, "'questions'"),
         ({"questions": {"0": [1]}}, "'questions'"),
         ({"questions": {"0": {"segments": [-1]}}}, "'questions'"),
     ],
@@ -172,7 +171,7 @@ def test_more_true_segments_than_are_selected_have_a_ceiling():
     assert table.loc["All", "R@2 best"] == table.loc["All", "R@2 model"] == 50
 
 
-def test_scores_of_each_question_are_written_and_read_again(tmp_path):
+def test_scores_of_each_question_are_written(tmp_path):
     true = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]], dtype=bool)
     weights, selected = {"model": np.array([[3.0, 2, 1]] * 3)}, {"model": np.array([[0, 1]] * 3)}
     heat = [np.array([[0.9, 0.1, 0.0, 0.0]])] * 2
@@ -182,17 +181,12 @@ def test_scores_of_each_question_are_written_and_read_again(tmp_path):
     }
     measures["pointing game"] = {name: np.append(s, 0.5) for name, s in measures["pointing game"].items()}
     write_grounding(tmp_path / "g.csv", asked(3), measures)
-    table = read_grounding(tmp_path / "g.csv")
+    table = pd.read_csv(tmp_path / "g.csv", dtype={"question_id": str, "video_id": str})
     assert list(table) == ["question_id", "video_id", "modality", "type", "AP", "R@2", "pointing"]
     np.testing.assert_allclose(table["AP"], [1, np.nan, (1 / 2 + 2 / 3) / 2], atol=1e-6)
     np.testing.assert_allclose(table["R@2"], [1, np.nan, 0.5])
     np.testing.assert_allclose(table["pointing"], [1, np.nan, 0.5])
     assert table["question_id"].tolist() == ["0", "1", "2"]
     row = by_column(asked(3), TABLE1_COLUMNS, measures["segment selection"]).loc["All"]
-    low, high = bootstrap_interval([table, table], TABLE1_COLUMNS, "AP")["All"]
+    low, high = intervals_of([table, table], TABLE1_COLUMNS, "AP")["All"]
     assert low == pytest.approx(row["AP model"]) == high  # of one video
-    for text, said in ((None, "no such file"), ("question_id\n1\n", "lacks the columns modality, type, video_id")):
-        if text:
-            (tmp_path / "other.csv").write_text(text)
-        with pytest.raises(UserError, match=f"other.csv: {said}"):
-            read_grounding(tmp_path / "other.csv")

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from dataset.music_avqa import ANSWERS as MUSIC_AVQA_ANSWERS
 from utils.errors import UserError
 from utils.scoring import plots
-from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.intervals import intervals_of
 from utils.scoring.metrics import Columns, accuracy_row, judge
 from utils.scoring.paper import TABLE1, TABLE1_COLUMNS, TABLE1_ORDER, TABLE7
 
@@ -93,7 +93,7 @@ def test_bars_show_the_row_its_intervals_and_the_papers_marks(drawn):
     plots.accuracy_bars(predictions, TABLE1_COLUMNS, "unused", TABLE1["TSPM"])
     axes = drawn[0].axes[0]
     row = accuracy_row(predictions, TABLE1_COLUMNS)
-    intervals = bootstrap_interval([predictions], TABLE1_COLUMNS)
+    intervals = intervals_of([predictions], TABLE1_COLUMNS)
     assert [bar.get_height() for bar in axes.patches] == pytest.approx([row[c] for c in TABLE1_ORDER])
     ends = [segment[:, 1] for segment in axes.collections[0].get_segments()]
     assert np.array(ends) == pytest.approx(np.array([intervals[c] for c in TABLE1_ORDER]))

@@ -69,7 +69,7 @@ def test_each_missing_folder_is_named_with_its_command(copied, dry):
     told = dry(copied, "table1")
     assert f"{features}/clip_token_4: no such folder; make it with: python -m feat_script.extract_visual --to" in told
     assert "audio only: seed 0 to do, seed 1 to do, seed 2 to do" in told
-    assert "TSPM: waits, see (1)" in told
+    assert "TSPM: waits, see below" in told
     shutil.rmtree(features / "vggish")
     told = dry(copied, "table1")
     assert f"{features}/vggish: no such folder; make it with: python -m feat_script.extract_audio" in told
@@ -122,37 +122,7 @@ def shared_videos(data):
     write_json(data.parent / "test.json", [*rows[1], rows[0][0] | {"question_id": 9999}])
 
 
-def test_annotations_that_would_be_made_are_told_and_not_made(copied, dry):
+def test_a_split_that_shares_videos_is_refused_with_the_one_that_does_not(copied, dry):
     shared_videos(copied)
-    told = dry(copied, "table2", expect=0)
-    folder = copied.parent.with_name("data_video_split")
-    assert f"first its annotations are made: {folder}" in told
-    assert "TSPM: seed 0 to do, seed 1 to do, seed 2 to do; 0." in told
-    assert f"--data.train {folder}/train.json" in told
-    assert "nothing is missing" in told
-    (copied.parent / "features/vggish/00000003.npy").unlink()
-    assert "1 of 20 videos lack whole features" in dry(copied, "table2")
-
-
-def test_a_folder_of_somebody_else_is_told_and_stays(copied, dry):
-    shared_videos(copied)
-    folder = copied.parent.with_name("data_video_split")
-    for name in ("train.json", "val.json", "notes.txt"):
-        write_json(folder / name, [])
     told = dry(copied, "table2", expect=2)
-    assert f"error: {folder}: lacks test.json, and was not made here; complete it, or move it away" in told
-
-
-def test_what_is_of_other_code_is_told(data, tmp_path, capfd, monkeypatch):
-    pretend(monkeypatch)
-    results = reproduce_in(tmp_path, data, "prior", "--seeds", "0")
-    assert "Of other code" not in (results / "prior.md").read_text()
-    (code,) = (tmp_path / "runs").rglob("code.json")
-    edit_json(code, **{"nets.means": "another"})
-    reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--dry-run")
-    assert "question only: seed 0 done by other code" in capfd.readouterr().out
-    reproduce_in(tmp_path, data, "prior", "--seeds", "0")
-    note = "Of other code than today's, which differs in nets.means: question only, seed 0; --rerun trains it anew."
-    assert note in (results / "prior.md").read_text()
-    reproduce_in(tmp_path, data, "prior", "--seeds", "0", "--rerun")
-    assert "Of other code" not in (results / "prior.md").read_text()
+    assert "table2 is of a split by video, but 00000000 is in train and test; for MUSIC-AVQA there is --config" in told

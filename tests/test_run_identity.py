@@ -1,4 +1,4 @@
-"""Which run is which: by its options and the contents of its data, however they are spelt; and of which code it is."""
+"""Which run is which: by its options and the contents of its data, however they are spelt."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from dataset.feature_folder import Folder
 from scripts.reproduce import identity
-from scripts.reproduce.identity import RECORD, Contents, code_of
+from scripts.reproduce.identity import RECORD, Contents
 from scripts.reproduce.queue import find_run, resolve
 from tests.small_run import ROOT, make_data
 from tests.synthetic import edit_json
@@ -125,43 +125,3 @@ def test_the_commands_are_those_of_a_user(data):
     train, test = run.commands
     assert train == ["train.py", "--config", str(data), "--train.seed", "3", "--out", str(run.folder), "--resume"]
     assert test == ["test.py", "--run", str(run.folder)]
-
-
-# The code
-
-
-@pytest.fixture
-def code(tmp_path, monkeypatch):
-    """A copy of the project's code, which may be changed: (module, edit) -> the modules whose code is another."""
-    for room in ("configs", "dataset", "nets", "utils"):
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__", "*.xlsx"))
-    for entry in ("train.py", "test.py"):
-        shutil.copy(ROOT / entry, tmp_path)
-    monkeypatch.setattr(identity, "ROOT", tmp_path)
-
-    def edited(path, edit, options=()):
-        before = code_of(resolve(options))
-        (tmp_path / path).write_text(edit((tmp_path / path).read_text()))
-        after = code_of(resolve(options))
-        assert before.keys() == after.keys()
-        return [name for name in before if before[name] != after[name]]
-
-    return edited
-
-
-def test_the_code_is_that_which_a_run_imports():
-    tspm, means = (code_of(resolve(["--model.network", name])) for name in ("tspm", "means"))
-    shared = {"train", "test", "nets.network", "dataset.loader", "utils.losses", "dataset.music_avqa"}
-    assert {*shared, "nets.tspm.model", "nets.tspm.spatial", "nets.token_merging"} <= tspm.keys()
-    assert {*shared, "nets.means", "nets.tspm.fusion"} <= means.keys()
-    assert not means.keys() & {"nets.tspm.spatial", "nets.tspm.model", "dataset.avqa"}
-    assert not any(name.startswith("scripts") for name in tspm)
-
-
-def test_only_what_code_does_counts(code):
-    path, more = "nets/tspm/spatial.py", "\n\nWIDER = 2\n"
-    assert code(path, lambda text: text.replace('"""', '"""More words. ', 1) + "\n# a comment\n") == []
-    assert code("nets/tspm/options.py", lambda text: text.replace('"""TSPM."""', '"""The network."""')) == []
-    assert code(path, lambda text: text + more, ["--model.network", "means"]) == []
-    assert code(path, lambda text: text + more) == ["nets.tspm.spatial"]
-    assert code("nets/__init__.py", lambda text: text + more) == []  # a new network in the register

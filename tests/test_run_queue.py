@@ -1,6 +1,6 @@
 """The queue of runs: what decides a run's folder, and that finished, broken, locked and killed runs are handled."""
 
-import functools
+import errno
 import json
 import os
 import shutil
@@ -15,9 +15,8 @@ import pytest
 from scripts.reproduce import queue as run_queue
 from scripts.reproduce.queue import Run, find_workers, work
 from tests.small_run import ROOT, make_data
-from tests.synthetic import edit_json
 from utils.errors import Interrupted, UserError
-from utils.files import read_json, write_json
+from utils.files import write_json
 
 STAND_IN = """
 import json, os, pathlib, sys, time
@@ -110,16 +109,8 @@ def test_a_broken_run_is_reported_and_the_rest_goes_on(config, tmp_path, capfd):
     assert begun(tmp_path) == ["a", "b", "a"]
 
 
-def test_it_works_without_a_bar(config, tmp_path, monkeypatch):
-    """As TQDM_DISABLE=1, which keeps bars out of logs, would have it."""
-    monkeypatch.setattr(run_queue, "tqdm", functools.partial(run_queue.tqdm, disable=True))
-    run = quick(tmp_path / "a", config, seconds=0)
-    assert work([run], [{}]) == {}
-    assert run.done
-
-
 def test_an_error_of_the_queue_itself_leaves_no_run_at_work(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_queue, "_show", lambda *_: 1 / 0)
+    monkeypatch.setattr(run_queue.time, "sleep", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         work([quick(tmp_path / "a", config, seconds=60)], [{}])
     assert run_queue.lock(tmp_path / "a") is not None  # nobody holds the folder any more
@@ -140,52 +131,47 @@ def test_a_run_that_another_queue_works_on_is_waited_for_and_not_done_twice(conf
 
     def finish():
         write_json(tmp_path / "a/test/metrics.json", {})
-        held.release()
+        os.close(held)
 
     threading.Timer(0.5, finish).start()
     assert work(runs, [{}]) == {}
     assert begun(tmp_path) == ["b"]
 
 
-# Other code
+# Code and disks
 
 
-def other(run):
-    """Have a run be of other code than today's."""
-    edit_json(run.folder / "code.json", **{"nets.tspm.spatial": "another"})
-
-
-def test_a_finished_run_of_other_code_is_kept_and_told_until_it_is_asked_for(config, tmp_path):
+def test_a_finished_run_is_kept_when_the_code_changes_and_said_to_be_older(config, tmp_path):
     run = quick(tmp_path / "a", config, seconds=0)
     assert work([run], [{}]) == {}
-    assert run.other_code == ""
-    other(run)
-    assert run.other_code == "nets.tspm.spatial"
+    assert not run.outdated
+    os.utime(tmp_path / "a/test/metrics.json", (1, 1))
+    assert run.outdated
     assert work([run], [{}]) == {}
     assert begun(tmp_path) == ["a"]
-    assert work([run], [{}], rerun=True) == {}
-    assert begun(tmp_path) == ["a", "a"]
-    assert run.done
-    assert run.other_code == ""
-    assert work([run], [{}], rerun=True) == {}
-    assert begun(tmp_path) == ["a", "a"]
-    (kept,) = tmp_path.glob("a-until-*")
-    assert read_json(kept / "code.json")["nets.tspm.spatial"] == "another"
-    assert (kept / "test/metrics.json").exists()
 
 
-def test_an_unfinished_run_of_other_code_is_not_gone_on_with(config, tmp_path, capfd):
+def test_a_disk_without_locks_is_told(config, tmp_path, monkeypatch, capfd):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(run_queue.fcntl, "flock", refuse)
     run = quick(tmp_path / "a", config, seconds=0)
-    work([run], [{}])
-    shutil.rmtree(tmp_path / "a/test")
-    other(run)
-    reason = "begun by other code (nets.tspm.spatial); --rerun starts it anew"
-    assert work([run], [{}]) == {run.folder: reason}
-    assert f"failed: a: {reason}" in capfd.readouterr().err
-    assert work([run], [{}], rerun=True) == {}
-    assert len(run.epochs) == config.train.epochs
-    (tmp_path / "a/code.json").unlink()
-    assert run.other_code == "not known"
+    assert work([run], [{}]) == {}
+    assert run.done
+    assert f"{tmp_path}/a: this disk has no locks; let no other queue work on it" in capfd.readouterr().err
+
+
+def test_a_folder_is_held_as_long_as_who_inherited_it_lives(tmp_path):
+    held = run_queue.lock(tmp_path / "a")
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[held])
+    os.close(held)
+    assert run_queue.lock(tmp_path / "a") is None
+    child.kill()
+    child.communicate()
+    again = run_queue.lock(tmp_path / "a")
+    assert again is not None
+    os.close(again)
 
 
 def test_runs_where_nothing_can_be_written_are_a_line(config, tmp_path):

@@ -1,4 +1,4 @@
-"""Run the tables and the figure of the paper.
+"""Run the tables of the paper; its figure is drawn by scripts.visualize.
 
     python -m scripts.reproduce table1 table3 --seeds 0 1 2                     on Bandstand
     python -m scripts.reproduce table1 --config configs/music_avqa.yaml --dry-run
@@ -6,10 +6,10 @@
 
     python -m scripts.reproduce table1 --row mine "--model.network mine"         a network of your own beside the others
 
-Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV,
-Tables 3 and 4 as a picture too, into results/<name of the data set>. Runs that are finished are reused; killed and
-repeated, it goes on where it was. A run is known by its options and data; where the code has changed since, the tables
-say so, and --rerun trains it anew. Exit status: 0 all done, 1 some runs failed or cannot start, 2 wrong options.
+Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV
+into results/<name of the data set>. Runs that are finished are reused; killed and
+repeated, it goes on where it was. A run is known by its options and data, not by its code: after a change
+of the code, move its folder away. Exit status: 0 all done, 1 some runs failed or cannot start, 2 wrong options.
 """
 
 import argparse
@@ -17,10 +17,8 @@ import dataclasses
 import logging
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
-import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -28,15 +26,13 @@ import pandas as pd
 from nets.network import build
 from nets.options import FeatureSizes
 from scripts.profile_model import profile
-from scripts.reproduce.derived import choice_of_four, split_by_videos
 from scripts.reproduce.identity import Contents
-from scripts.reproduce.plan import Base, Baseline, Planned, Table, plan, print_plan
+from scripts.reproduce.plan import Base, Baseline, Row, Table, choice_of_four, plan, print_plan, split_by_video
 from scripts.reproduce.queue import Run, find_workers, resolve, work
-from scripts.reproduce.seed_table import WHOLE_WORDS, Row
-from scripts.reproduce.tables import dataset_name, write_table
+from scripts.reproduce.tables import write_table
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
-from utils.files import write_bytes, writing
+from utils.files import writing
 from utils.scoring.metrics import most_frequent, random_choice
 from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
@@ -78,7 +74,7 @@ def cost(run: Run) -> Row:
 COST = ("parameters", "trained", "GFLOP", "thop parameters", "thop G", "s/epoch", "All")
 PAPER_COST = {"parameters_M": "thop parameters", "flops_G": "thop G", "All": "All"}
 
-WITHOUT = {
+WITHOUT: dict[str, str | Baseline] = {
     "w/o all": "--model.network means",
     "w/o TPM": "--model.temporal even",
     "w/o SPM": "--model.spatial frames",
@@ -86,12 +82,12 @@ WITHOUT = {
     "w/ QPrompt": "--data.query question",
     "w/o Merge": "--model.tokens {unmerged}",
 }
-BLIND = {
+BLIND: dict[str, str | Baseline] = {
     "question only": "--model.network means --model.means_of []",
     "most frequent answer of each template": frequent("template"),
     "most frequent answer": frequent(),
 }
-LESS = {
+LESS: dict[str, str | Baseline] = {
     "w/o all": WITHOUT["w/o all"],
     "visual only": "--model.network means --model.means_of [frame]",
     "audio only": "--model.network means --model.means_of [audio]",
@@ -122,8 +118,8 @@ TABLES = {
         "Table 2: split by video",
         {"TSPM": "", **BLIND},
         TABLE2,
-        questions=split_by_videos,
-        note="No video is in two splits. Where that is so of the data set's own splits, these are the runs of Table 1.",
+        questions=split_by_video,
+        note="No video is in two splits.",
     ),
     "table3": Table("Table 3: modules", WITHOUT | {"TSPM": ""}, TABLE3, reference="TSPM"),
     "table4": Table(
@@ -136,6 +132,7 @@ TABLES = {
         "Table 5: visual encoders",
         {"TSPM, ViT-B/32": "--data.features {second_features}", "TSPM, ViT-L/14": ""},
         {f"{method}, {encoder}": row for (method, encoder), row in TABLE5.items()},
+        note="On Bandstand the encoders are two small CLIPs of this project's own.",
     ),
     "table6": Table(
         "Table 6: parameters (M), FLOPs of a question (G), training",
@@ -195,7 +192,7 @@ TABLES = {
         },
         {},
         ("A", "V", "AV", "All", "R@K", "AP", "pointing", *COST[:-1]),
-        measure=lambda run: cost(run) | perceived(run),
+        measure=lambda run: {**cost(run), **perceived(run)},
         note="PSTP-Net and QA-TIGER need words: extract_text --words. PSTP-Net's 12 spans do not divide 20 s; there it "
         "takes --row with --config configs/models/pstp_net_bandstand.yaml.",
     ),
@@ -211,23 +208,7 @@ TABLES = {
         {},
         note="Trained and tested with the sound, or the picture, of another video of the same split.",
     ),
-    "figure4": Table("Figure 4: when and where the model looked", {"TSPM": ""}, {}, seeds=1),
 }
-
-
-def draw_figure(planned: Planned, base: Base, head: str) -> bool:
-    """Write figure4.png of the first run, and beside it how it was made. Returns whether it could be drawn."""
-    run = planned.runs["TSPM"][base.seeds[0]]
-    out = base.results / "figure4.png"
-    options = ["--run", run.folder, "--videos", base.videos, "--examples", 4, "--seed", 0, "--out", out]
-    made = ["-m", "scripts.visualize", *map(str, options)]
-    if subprocess.run([sys.executable, *made], check=False).returncode:
-        return False
-    title = f"{planned.table.title}, on {dataset_name(planned.config)}"
-    by = textwrap.fill(f"Drawn by `python {shlex.join(made)}`.", 150, **WHOLE_WORDS)
-    text = [f"# {title}", f"    {head}", f"![{title}](figure4.png)", by]
-    write_bytes(base.results / "figure4.md", ("\n\n".join(text) + "\n").encode())
-    return True
 
 
 def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -247,11 +228,8 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each row and seed")
     parser.add_argument("--dry-run", action="store_true", help="print runs, cost and what is missing; run none")
-    parser.add_argument("--rerun", action="store_true", help="train anew what was begun by other code than today's")
-    parser.add_argument("--second-features", help="features of Table 5's second CLIP (default <data.features>_b32)")
-    parser.add_argument("--videos", type=Path, help="for figure4 (default: the folder videos beside data.features)")
     parser.add_argument("--runs", type=Path, default="runs/tables", help="folder of the runs")
-    parser.add_argument("--results", type=Path, default="results", help="folder of the tables and pictures")
+    parser.add_argument("--results", type=Path, default="results", help="folder of the tables")
     return parser.parse_known_args(args)
 
 
@@ -265,20 +243,21 @@ def main(args: list[str] | None = None) -> int:
     files = options.config or ["configs/bandstand.yaml"]
     arguments = [*(part for file in files for part in ("--config", file)), *overrides]
     config = resolve(arguments)
-    name, features = Path(config.out).name, config.data.features
-    values = {"second_features": options.second_features or f"{features}_b32"}
-    videos = options.videos or Path(features).parent / "videos"
-    dry, results = options.dry_run, options.results / name
-    contents = Contents(keep=not dry)
-    base = Base(arguments, options.seeds, options.runs / name, results, videos, contents, dry, values)
+    name, dry = Path(config.out).name, options.dry_run
+    results, contents = options.results / name, Contents(keep=not dry)
+    base = Base(
+        arguments, options.seeds, options.runs / name, contents, {"second_features": f"{config.data.features}_b32"}
+    )
     logging.getLogger("thop").setLevel(logging.WARNING)
 
     known: dict[Path, Run] = {}
     chosen = {name: TABLES[name] for name in dict.fromkeys(options.tables)}
     plans = {
-        name: plan(dataclasses.replace(table, rows=table.rows | dict(options.row)), base, known)
+        name: plan(dataclasses.replace(table, rows={**table.rows, **dict(options.row)}), base, known)
         for name, table in chosen.items()
     }
+    if old := sum(run.done and run.outdated for run in known.values()):
+        print(f"{old} finished runs are older than files of the code; one is trained anew if its folder is moved away")
     if dry:
         return 0 if print_plan(list(plans.values()), base) else 1
     faults = [f"{row}: {why}" for planned in plans.values() for row, why in planned.reasons.items()]
@@ -287,19 +266,16 @@ def main(args: list[str] | None = None) -> int:
     if not known:
         raise UserError("none of the runs can start; --dry-run lists what is missing and how to make it")
 
-    with writing(base.results):  # before hours are spent on what goes there
-        base.results.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=base.results).close()
-    failures = work(list(known.values()), find_workers(config.train.device), options.rerun)
-    own, failed = [arg for arg in args if arg not in TABLES], bool(faults or failures)
+    with writing(results):  # before hours are spent on what goes there
+        results.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=results).close()
+    failures = work(list(known.values()), find_workers(config.train.device))
+    own = shlex.join(arg for arg in args if arg not in TABLES)
     for table, planned in plans.items():
-        head = f"python -m scripts.reproduce {table} {shlex.join(own)}".strip()
-        if table != "figure4":
-            write_table(table, planned, base, head, failures)
-            print(f"wrote {base.results / table}.md")
-        elif any(run.done for run in planned.runs["TSPM"].values()):
-            failed |= not draw_figure(planned, base, head)
-    return int(failed)
+        head = f"python -m scripts.reproduce {table} {own}".strip()
+        write_table(results / table, planned, head, failures)
+        print(f"wrote {results / table}.md")
+    return int(bool(faults or failures))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
-"""What decides a run's numbers, by contents and not by the spelling of a path: its options and data, and its code."""
+"""What decides a run's numbers, by contents and not by the spelling of a path: its options and data."""
 
-import ast
 import contextlib
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from configs import schema
-from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.feature_folder import THREADS
@@ -25,7 +22,6 @@ from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 from utils.progress import tqdm
 
-ROOT = Path(__file__).parents[2]
 DIGITS = 12
 ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
 """Options that decide nothing, or that say where something is whose contents decide."""
@@ -95,21 +91,23 @@ def _text(
     words: bool,
     features: str,
     layout: str,
-    *sizes: int,
+    segments: int,
+    tokens: int | None,
 ) -> str:
     """Digest of the text rows of the questions, and of their words."""
-    text = open_features(features, layout, (WORDS,) if words else (), *sizes).read_text(ids, questions, prompts)
+    store = open_features(features, layout, (WORDS,) if words else (), segments, tokens)
+    text = store.read_text(ids, questions, prompts)
     digest = hashlib.sha256()
     for array in text[:-1] if text.words is None else text:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
 def _videos(
-    keep: bool, kind: str, videos: Sequence[str], features: str, layout: str, *sizes: int
+    keep: bool, kind: str, videos: Sequence[str], features: str, layout: str, segments: int, tokens: int | None
 ) -> dict[str, str | None]:
     """SHA-256 of each video's data; None where they are missing or broken. What is as it was is not read again."""
-    folder = open_features(features, layout, (kind,), *sizes, text=False).folders[kind]
+    folder = open_features(features, layout, (kind,), segments, tokens, text=False).folders[kind]
     place = folder.path if folder.path.is_dir() else folder.path.parent
     known: dict[str, Any] = {}
     with contextlib.suppress(UserError):
@@ -119,7 +117,7 @@ def _videos(
 
     def read(video: str) -> str | None:
         try:
-            return hashlib.sha256(folder.read([video])).hexdigest()
+            return hashlib.sha256(np.ascontiguousarray(folder.read([video])).data).hexdigest()
         except UserError:
             return None
 
@@ -130,52 +128,3 @@ def _videos(
         with contextlib.suppress(UserError):  # a disk that is only read: they are read again the next time
             write_json(place / RECORD, known)
     return {video: known[video][1] if video in stamps else None for video in videos}
-
-
-# The code
-
-
-def code_of(config: schema.Config) -> dict[str, str]:
-    """A digest of each module of ours that a run imports: of what it does, without comments and docstrings.
-
-    The files of packages are left out: they hold registers, and a new line there changes no run. Imports within a
-    function are followed for the run's own network and data set alone: elsewhere they put off what others need.
-    """
-    own = {type(config.model).__module__, DATASETS[config.data.dataset].read_row.__module__}
-    found: dict[str, str] = {}
-    left = ["train", "test", *own]
-    while left:
-        name = left.pop()
-        path = ROOT / f"{name.replace('.', '/')}.py"
-        if name not in found and path.is_file():
-            found[name], imports, later = _parsed(path, path.stat().st_mtime_ns)
-            left += [*imports, *(later if name in own else ())]
-    return dict(sorted(found.items()))
-
-
-@functools.cache
-def _parsed(path: Path, _changed: int) -> tuple[str, list[str], list[str]]:
-    """A module's digest, what it imports, and what it imports within functions."""
-    tree = ast.parse(path.read_bytes())
-    imports: dict[bool, list[str]] = {False: [], True: []}
-    _collect(tree, False, imports)
-    for node in ast.walk(tree):
-        if isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not _is_text(line)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:DIGITS], imports[False], imports[True]
-
-
-def _collect(node: ast.AST, within: bool, imports: dict[bool, list[str]]) -> None:
-    """Note the names that are imported below a node, by whether that is within a function."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import):
-            imports[within] += [alias.name for alias in child.names]
-        elif isinstance(child, ast.ImportFrom):
-            imports[within] += [child.module, *(f"{child.module}.{alias.name}" for alias in child.names)]
-        elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            _collect(child, within or isinstance(child, ast.FunctionDef), imports)
-
-
-def _is_text(line: ast.AST) -> bool:
-    """Whether a statement is a docstring, of a field too."""
-    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and isinstance(line.value.value, str)

@@ -1,22 +1,30 @@
 """A table of the paper as rows of options: its runs, what they would cost, and what they wait for."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
 from configs.schema import Config
-from dataset.config import DataConfig
-from scripts.reproduce.cost import lacking, training_flop, unmerged
-from scripts.reproduce.derived import Derived
+from dataset import DATASETS
+from dataset.annotations import annotated_videos
+from dataset.features import describe_faults, open_features
+from nets.network import build
+from nets.options import FeatureSizes
+from scripts.profile_model import forward_gflop, public_sizes
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
-from scripts.reproduce.seed_table import Row
 from utils.errors import UserError
+from utils.files import read_json
+from utils.manifest import read_manifest
 
+ANSWERS = 100  # about; the classifier is a small part of what a run costs
+
+Row = Mapping[str, float]
 Baseline = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 """Of training and test questions, the test questions with `correct`: a share of 1."""
 
@@ -36,25 +44,23 @@ class Table:
     columns: those that are printed; None: the averages of the data set, or all where it has none
     by_type: print all columns of the data set
     later: rows published after the paper
-    questions: which questions, where they are not the configuration's
+    questions: raises `UserError` where the table is not of the configuration's questions
     measure: what is printed of a run
     intervals: print those of the test predictions beside it
-    seeds: how many of the seeds, where not all
     note: what a reader must know of it
-    reference: the row that the others are compared with, in a picture too
+    reference: the row that the others are compared with
     """
 
     title: str
-    rows: dict[str, str | Baseline]
-    paper: dict[str, Row]
+    rows: Mapping[str, str | Baseline]
+    paper: Mapping[str, Row]
     columns: Sequence[str] | None = None
     by_type: bool = False
     of: str = "music_avqa"
-    later: dict[str, Row] | None = None
-    questions: Callable[[Config], Derived | None] | None = None
+    later: Mapping[str, Row] | None = None
+    questions: Callable[[Config], None] = lambda config: None
     measure: Callable[[Run], Row] = accuracy
     intervals: bool = True
-    seeds: int | None = None
     note: str = ""
     reference: str | None = None
 
@@ -65,10 +71,7 @@ class Base(NamedTuple):
     arguments: list[str]  # of train.py: configuration files and options on top
     seeds: list[int]
     runs: Path  # folder of run folders
-    results: Path  # folder of the files made
-    videos: Path
     contents: Contents  # of what the runs read
-    dry: bool  # whether nothing may be written
     values: dict[str, Any]  # what `{names}` in a row's options stand for
 
 
@@ -78,45 +81,49 @@ class Planned:
 
     table: Table
     config: Config
-    asked: DataConfig  # whose annotations name the questions and videos, also before others are made of them
-    due: Derived | None  # annotations that are still to be made
     arguments: dict[str, list[str]]
     configs: dict[str, Config]
     runs: dict[str, dict[int, Run]]
     reasons: dict[str, str]
 
-    def seeds(self, base: Base) -> list[int]:
-        """The seeds of each row."""
-        return base.seeds[: self.table.seeds]
+
+def split_by_video(config: Config) -> None:
+    """Raise `UserError` where a recording is in two splits."""
+    recording = DATASETS[config.data.dataset].recording
+    split_of: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        there = [path for path in config.data.files(split).values() if Path(path).exists()]
+        for video in map(recording, annotated_videos(there, config.data.dataset)):
+            if split_of.setdefault(video, split) != split:
+                raise UserError(
+                    f"table2 is of a split by video, but {video} is in {split_of[video]} and {split}; for MUSIC-AVQA "
+                    "there is --config configs/music_avqa_video_split.yaml"
+                )
+
+
+def choice_of_four(config: Config) -> None:
+    """Raise `UserError` where questions come without answers to choose from."""
+    if config.data.dataset != "avqa":
+        raise UserError("table7 is of AVQA; give it with --config configs/avqa.yaml")
 
 
 def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
     """Resolve every row and find its runs, those of other tables among them by folder (`known`, which is added to).
 
-    Makes the annotations that the table derives, unless `base.dry`, where nothing at all is written. Raises `UserError`
-    for options that do not fit the table.
+    Raises `UserError` for options that do not fit the table.
     """
     config = resolve(base.arguments)
-    derived = table.questions(config) if table.questions else None
-    due = None
-    if derived and (base.dry or derived.absent):
-        due = derived if derived.due() else None
-    elif derived:
-        derived.make()
-    arguments = [*base.arguments, *(derived.arguments if derived else ())]
-    final = resolve(arguments)
-    planned = Planned(table, final, config.data if due else final.data, due, {}, {}, {}, {})
+    table.questions(config)
+    planned = Planned(table, config, {}, {}, {}, {})
     for name, own in table.rows.items():
         if callable(own):
             continue
         runs = planned.runs[name] = {}
         try:
             values = base.values | ({"unmerged": unmerged(config.data.features)} if "{unmerged}" in own else {})
-            planned.arguments[name] = row = [*arguments, *_words(own, values)]
+            planned.arguments[name] = row = [*base.arguments, *_words(own, values)]
             planned.configs[name] = resolve(row)
-            if due and due.absent:
-                raise UserError(lacking(planned.configs[name], planned.asked))
-            for seed in () if due else planned.seeds(base):
+            for seed in base.seeds:
                 found = find_run(f"{name}, seed {seed}", row, seed, base.runs, base.contents)
                 runs[seed] = known.setdefault(found.folder, found)
         except UserError as error:
@@ -137,53 +144,46 @@ def _words(options: str, values: dict[str, Any]) -> list[str]:
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    seen, waits, flops = set(), [], []
+    counted, flops, problems = set(), [], []
     for planned in plans:
         print(f"\n{planned.table.title}")
-        if planned.due:
-            print(f"  first its annotations are made: {planned.due.folder}")
         for name, own in planned.table.rows.items():
             if callable(own):
                 print(f"  {name}: no training")
                 continue
+            reason = planned.reasons.get(name)
             if name not in planned.configs:
-                print(f"  {name}: cannot be run: {planned.reasons[name]}")
+                print(f"  {name}: cannot be run: {reason}")
                 continue
             config, runs = planned.configs[name], planned.runs[name]
-            if name in planned.reasons:
-                if planned.reasons[name] not in waits:
-                    waits.append(planned.reasons[name])
-                states = f"waits, see ({waits.index(planned.reasons[name]) + 1})"
-            else:
-                states = ", ".join(f"seed {seed} {_state(runs.get(seed))}" for seed in planned.seeds(base))
-            flop = training_flop(config, planned.asked) or 0.0
-            new = {(repr(config), seed): runs.get(seed) for seed in planned.seeds(base)}
-            new = {key: run for key, run in new.items() if key not in seen}
-            seen |= new.keys()
-            left = [1 - len(run.epochs) / run.config.train.epochs if run else 1 for run in new.values()]
-            flops += [flop * share for share, run in zip(left, new.values(), strict=True) if not (run and run.done)]
-            print(f"  {name}: {states}; {_readable(flop)} each" + ("" if new else ", counted above"))
-            if not (runs and all(run.done for run in runs.values())):
+            flop = training_flop(config) or 0.0
+            for seed in base.seeds:
+                run, key = runs.get(seed), (repr(config), seed)  # of what is missing a run has no folder yet
+                if key not in counted and not (run and run.done):
+                    flops.append(flop * (1 - len(run.epochs) / config.train.epochs if run else 1))
+                counted.add(key)
+            states = ", ".join(f"seed {seed} {_state(runs.get(seed))}" for seed in base.seeds)
+            print(f"  {name}: {'waits, see below' if reason else states}; {_readable(flop)} each")
+            if reason or not all(run.done for run in runs.values()):
                 print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
-    problems, at_once = [], 1
+            problems += [reason] if reason else []
+            if (lack := lacking(config)) and " ".join(lack.split()) not in problems:
+                problems.append(lack)
+    at_once = 1
     try:
         at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
-        problems = [str(error)]
-    print(f"\n{len(flops)} runs to do, {_readable(sum(flops))}, {at_once} at a time")
-    problems += [f"({number}) {reason}" for number, reason in enumerate(waits, start=1)]
-    lacks = (lacking(config, planned.asked) for planned in plans for config in planned.configs.values())
-    problems += dict.fromkeys(reason for reason in lacks if reason and " ".join(reason.split()) not in waits)
+        problems.append(str(error))
+    print(f"\n{len(flops)} runs to do" + (f", {_readable(sum(flops))}, {at_once} at a time" if flops else ""))
     whole = not problems and not any(planned.reasons for planned in plans)
-    print("\n" + "\n".join(["nothing is missing"] if whole else problems))
+    print("\n" + "\n".join(["nothing is missing"] if whole else dict.fromkeys(problems)))
     return whole
 
 
 def _state(run: Run | None) -> str:
     if run is None or not (run.done or run.epochs):
         return "to do"
-    state = "done" if run.done else f"at epoch {len(run.epochs)} of {run.config.train.epochs}"
-    return f"{state} by other code" if run.other_code else state
+    return "done" if run.done else f"at epoch {len(run.epochs)} of {run.config.train.epochs}"
 
 
 def _readable(flop: float) -> str:
@@ -193,3 +193,53 @@ def _readable(flop: float) -> str:
         if flop >= size:
             return f"{flop / size:.3g} {unit}"
     return f"{flop / 1e9:.3g} GFLOP"
+
+
+def lacking(config: Config) -> str | None:
+    """Why a run with this configuration cannot start, and how to mend it; None where it can. Writes nothing."""
+    data = config.data
+    files = [path for split in ("train", "val", "test") for path in data.files(split).values()]
+    for path in files:
+        if not Path(path).exists():
+            made = "python -m scripts.render_bandstand" if data.truth else "python -m scripts.download"
+            return f"{path}: no such file; {made} makes it or says where it is"
+    try:
+        store = open_features(data.features, data.layout, config.model.kinds, data.segments, data.tokens)
+    except UserError as error:
+        return str(error)
+    videos = annotated_videos(dict.fromkeys(files), data.dataset)
+    if faults := store.check(videos):
+        listed = describe_faults(faults)
+        return (
+            f"{data.features}: {len(faults)} of {len(videos)} videos lack whole features; extract them again\n{listed}"
+        )
+    return None
+
+
+def unmerged(features: str) -> int:
+    """Tokens of a frame before merging: those that the features on disk were merged from.
+
+    Raises `UserError` where there are none yet.
+    """
+    for path in sorted(Path(features).glob("clip_token_*_source")):
+        return read_manifest(path)["shape"][1]
+    raise UserError(f"{features}: how many tokens a frame has unmerged is known once merged ones are extracted")
+
+
+def training_flop(config: Config) -> float | None:
+    """Floating-point operations of a whole training run: forward, and twice as many backward.
+
+    None where there are no questions yet; of features that are not there, the sizes of a public CLIP's are taken.
+    """
+    data, kinds = config.data, config.model.kinds
+    train = Path(data.train)
+    if not train.exists():
+        return None
+    try:
+        store = open_features(data.features, data.layout, kinds, data.segments, data.tokens)
+        sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
+    except UserError:
+        sizes = public_sizes(kinds, data.segments, data.tokens, "ViT-L/14")
+    with torch.device("meta"):  # shapes without data
+        gflop = forward_gflop(build(config.model, sizes, ANSWERS), sizes)
+    return 3e9 * len(read_json(train)) * config.train.epochs * gflop

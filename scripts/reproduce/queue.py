@@ -1,13 +1,14 @@
 """Runs of train.py and test.py as a queue: what is finished is kept, what is broken is reported, the rest goes on.
 
 A run's folder is called by the digest of its options and data, so the same run is found again whatever asks for it, and
-is another one as soon as any of these changes. What code it began with is noted in it: what is finished stays when the
-code changes, and is said to be of other code; it is trained again if that is asked for. A folder is locked by the
-processes at work in it: several queues may share runs, and a queue that was killed leaves its last run to finish or to
-be gone on with.
+is another one as soon as any of these changes. The code is not in it: a finished run stays when the code changes, and a
+folder that is moved away is trained anew. A folder is locked by the processes at work in it: several queues may share
+runs, and a queue that was killed leaves its last run to finish or to be gone on with.
 """
 
 import dataclasses
+import errno
+import fcntl
 import functools
 import json
 import os
@@ -25,18 +26,17 @@ import pandas as pd
 import torch
 
 from configs import schema
-from scripts.reproduce.identity import Contents, code_of, identity
-from scripts.reproduce.lock import Lock, lock
+from scripts.reproduce.identity import Contents, identity
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
-from utils.files import read_json, sha256, unseal, write_bytes, write_json
+from utils.files import sha256, unseal, write_bytes
 from utils.machine import usable_cores
 from utils.progress import tqdm
 from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
-FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
-CODE = "code.json"  # in a run's folder: the code it began with, as `code_of` gives it
+ROOT = Path(__file__).parents[2]
+WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ class Run:
             raise UserError(f"{path}: is damaged ({error}); delete it, train.py --resume writes it again") from error
 
     @property
-    def other_code(self) -> str:
-        """The modules in which today's code differs from that which the run began with; "" where it is the same."""
-        if not (self.done or self.epochs or (self.folder / "last.pt").exists()):
-            return ""  # not begun
-        try:
-            then, now = read_json(self.folder / CODE), code_of(self.config)
-        except UserError:  # lost, or damaged
-            return "not known"
-        return ", ".join(name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name))
+    def outdated(self) -> bool:
+        """Whether files of the code that trains and answers are younger than the results of a run that is done."""
+        rooms = [
+            ROOT / "train.py",
+            ROOT / "test.py",
+            *(ROOT / room for room in ("configs", "dataset", "nets", "utils")),
+        ]
+        files = (path for room in rooms for path in ([room] if room.is_file() else room.rglob("*.py")))
+        return max(path.stat().st_mtime for path in files) > (self.folder / "test/metrics.json").stat().st_mtime
 
     @property
     def commands(self) -> Iterator[list[str]]:
@@ -143,17 +143,40 @@ def find_workers(device: str) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": name, "LOCAL_WORLD_SIZE": str(len(names))} for name in names]
 
 
-class _Job:
-    """A run at work: its commands, one after the other, and the lock that they inherit."""
+def lock(folder: Path) -> int | None:
+    """Hold a folder, which is made where there is none: a descriptor; None where others hold it.
 
-    def __init__(self, run: Run, worker: dict[str, str], held: Lock):
+    The system frees it when all have ended that have the descriptor, or inherited it. A disk that has no locks is told:
+    nothing guards its folders. Raises `UserError` where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            print(f"{folder}: this disk has no locks; let no other queue work on it", file=sys.stderr)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    return descriptor
+
+
+class _Job:
+    """A run at work: its commands, one after the other, which inherit the lock of its folder."""
+
+    def __init__(self, run: Run, worker: dict[str, str], held: int):
         self.run, self.lock = run, held
         self.environment = os.environ | {"TQDM_DISABLE": "1"} | worker
         self.commands = run.commands
         self.log = run.folder / "log.txt"
         write_bytes(run.folder / "label.txt", f"{run.label}\n".encode())
-        write_json(run.folder / CODE, code_of(run.config))
         self._start(next(self.commands))
+        tqdm.write(f"at work: {run.label} ({self.log})", sys.stderr)
 
     def _start(self, command: list[str]) -> None:
         with open(self.log, "ab") as log:
@@ -163,10 +186,9 @@ class _Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
-                pass_fds=self.lock.descriptors,
+                pass_fds=[self.lock],
                 start_new_session=True,  # Ctrl-C is for the queue, which ends its jobs itself
             )
-        self.lock.share(self.process.pid)
 
     def finished(self) -> bool:
         """Whether there is nothing left to wait for; starts the next command where the last one went well."""
@@ -189,90 +211,59 @@ class _Job:
         return said or f"exit status {self.process.returncode}"
 
 
-def work(runs: Sequence[Run], workers: Sequence[dict[str, str]], rerun: bool = False) -> dict[Path, str]:
-    """Do the runs that are not done, one by each worker at a time; `rerun`: those of other code anew too.
+def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, str]:
+    """Do the runs that are not done, one by each worker at a time.
 
     Returns the reasons of failures, by folder. Raises `Interrupted` on Ctrl-C or SIGTERM, after the runs at work have
     saved where they are.
     """
-    todo = [run for run in runs if not run.done or (rerun and run.other_code)]
-    if not todo:
+    waiting = deque(run for run in runs if not run.done)
+    if not waiting:
         return {}
-    waiting, active, failures = deque(todo), {}, {}
+    active: list[_Job | None] = [None] * len(workers)
+    failures: dict[Path, str] = {}
     told = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with tqdm(total=sum(run.config.train.epochs for run in todo), bar_format=FORMAT) as bar:
+        with tqdm(total=len(waiting), unit="run") as bar:
 
-            def fail(run: Run, reason: str, where: object) -> None:
-                failures[run.folder] = reason
-                bar.write(f"failed: {run.label}: {reason} ({where})", sys.stderr)
+            def end(run: Run, reason: str = "") -> None:
+                if reason:
+                    failures[run.folder] = reason
+                    bar.write(f"failed: {run.label}: {reason} ({run.folder})", sys.stderr)
+                bar.update()
 
-            bar.initial = _epochs_done(todo)
-            while waiting or active:
+            while waiting or any(active):
                 for number, worker in enumerate(workers):
-                    if number not in active and (job := _next_job(waiting, worker, rerun, fail)):
-                        active[number] = job
-                _show(bar, todo, active, failures)
+                    active[number] = active[number] or _next_job(waiting, worker, end)
                 time.sleep(TICK)
-                for number, job in list(active.items()):
-                    if job.finished():
-                        job.lock.release()
-                        del active[number]
-                        if job.process.returncode:
-                            fail(job.run, job.reason(), job.log)
-            _show(bar, todo, active, failures)
+                for number, job in enumerate(active):
+                    if job and job.finished():
+                        active[number] = None
+                        os.close(job.lock)
+                        end(job.run, job.reason() if job.process.returncode else "")
     except KeyboardInterrupt:
         raise Interrupted("what was at work is saved; repeat the command to go on") from None
     finally:
-        for job in active.values():  # none, unless something went wrong
+        left = [job for job in active if job]  # none, unless something went wrong
+        for job in left:
             job.process.terminate()
-        for job in active.values():
+        for job in left:
             job.process.wait()
-            job.lock.release()
+            os.close(job.lock)
         signal.signal(signal.SIGTERM, told)
     return failures
 
 
-def _epochs_done(runs: Sequence[Run]) -> int:
-    return sum(run.config.train.epochs if run.done else len(run.epochs) for run in runs)
-
-
-def _show(bar: tqdm, todo: Sequence[Run], active: dict[int, _Job], failures: dict[Path, str]) -> None:
-    """Bring the bar, which counts epochs, up to date; silent while nothing moves, so that a log of it stays short."""
-    ended = sum(run.done for run in todo) + len(failures)
-    now = ", ".join(job.run.label for job in active.values()) or "none at work here"
-    description, done = f"{ended}/{len(todo)} runs ({now})", _epochs_done(todo)
-    if not bar.disable and (description, done) != (bar.desc, bar.n):  # a disabled bar has no desc
-        bar.set_description_str(description, refresh=False)
-        bar.n = done
-        bar.refresh()
-
-
-def _next_job(waiting: deque[Run], worker: dict[str, str], rerun: bool, fail: Callable) -> _Job | None:
-    """Start the first waiting run that no other process works on; those that became done meanwhile are dropped."""
+def _next_job(waiting: deque[Run], worker: dict[str, str], end: Callable) -> _Job | None:
+    """Start the first waiting run that no other process works on; those that became done meanwhile are at an end."""
     for _ in range(len(waiting)):
         run = waiting.popleft()
         held = lock(run.folder)
         if held is None:
             waiting.append(run)
-            continue
-        differs = run.other_code
-        if differs and rerun:
-            _put_aside(run.folder)
-        if run.done:
-            held.release()
-        elif differs and not rerun:
-            fail(run, f"begun by other code ({differs}); --rerun starts it anew", run.folder)
-            held.release()
+        elif run.done:
+            os.close(held)
+            end(run)
         else:
             return _Job(run, worker, held)
     return None
-
-
-def _put_aside(folder: Path) -> None:
-    """Keep what other code made of a run under a name of its own."""
-    kept = folder.with_name(f"{folder.name}-until-{time.strftime('%Y%m%d-%H%M%S')}")
-    kept.mkdir()
-    for path in folder.iterdir():
-        if not path.name.startswith(".lock"):
-            path.rename(kept / path.name)

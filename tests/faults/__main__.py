@@ -44,7 +44,6 @@ Each cell counts how the same command ended when it was run again:
    restored and the command's folder made anew, these files were there.
 
 """
-TABLE = "tables/results/tspm/prior.md"
 
 
 class Wrong(Exception):
@@ -87,20 +86,17 @@ def settled(world: World, name: str, hit: str | None) -> str:
     for _ in range(4):
         code, said = world.run(name, *again)
         line = told(code, said)
-        if line and hit and not (is_named(hit, line) or "--rerun" in line):
+        if line and hit and not is_named(hit, line):
             raise Wrong(f"does not name the file: {line}")
         if not line and not owned:
             different = world.differences(name)
-            if name == "reproduce" and b"--rerun" in (world.here / TABLE).read_bytes():
-                line = "--rerun"
-            elif not different:
+            if not different:
                 return result
-            elif read and result == "same":  # something of that input remains
+            if read and result == "same":  # something of that input remains
                 make_anew(world, name)
                 result = "other input"
                 continue
-            else:
-                raise Wrong(f"silently different: {', '.join(different)}")
+            raise Wrong(f"silently different: {', '.join(different)}")
         read |= owned and not line  # the damaged input, as it is
         result = "one line" if line else result
         follow(world, name, hit, line, owned)
@@ -117,9 +113,7 @@ def is_named(hit: str, line: str) -> bool:
 def follow(world: World, name: str, hit: str | None, line: str, owned: bool) -> None:
     """Do what a line says; an input that is owned is restored, whatever it says. Raises `Wrong` for no remedy."""
     asked = [maker for words, makers in MAKERS.items() if re.search(words, line) for maker in makers]
-    if "--rerun" in line:
-        told(*world.run(name, "--rerun"))  # once more without: the table is headed by its command
-    elif (named := re.search(r"delete (/\S+)", line)) or (hit and "delete" in line):
+    if (named := re.search(r"delete (/\S+)", line)) or (hit and "delete" in line):
         Path(named[1] if named else world.here / hit).unlink(missing_ok=True)
     elif owned or (hit and "restore" in line and (world.before(name) / hit).exists()):
         shutil.copy2(world.before(name) / hit, world.here / hit)

@@ -28,7 +28,7 @@ INPUTS = {  # what each command reads, besides encoders
     "reproduce": ("bandstand/*/*.json", "prompts.xlsx", "features/*/*"),
 }
 OWNERS = ("media", "annotations", "spreadsheets", "manifests")  # read as they are: with other bytes, another input
-READ_AGAIN = r"/results/|metrics\.json$|predictions.csv|code.json"  # of what a queue writes, all that it reads again
+READ_AGAIN = r"/results/|metrics\.json$|predictions.csv"  # of what a queue writes, all that it reads again
 
 
 def sort_of(path: str) -> str:

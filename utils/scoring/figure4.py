@@ -1,7 +1,8 @@
 """Figure 4 of the paper: when and where a model looked, a block for each question.
 
-Left the question in words; right the weights of all T segments as bars, the K selected ones marked, under them the
-segments in which the prompt is true, or the sound, and the selected frames with the audio's weights on their patches.
+Above are the question's words. Below, for each model, its answer, and beside it the weights of all T segments as bars,
+the K selected ones marked; under them the segments in which the prompt is true, or the sound, and the selected frames
+with the audio's weights on their patches.
 """
 
 import itertools
@@ -38,8 +39,7 @@ BARS, MEL, BAND, SECONDS = 0.62, 0.5, 0.17, 0.26  # down: weights, sound, truth,
 GAP, BETWEEN = 0.06, 0.32  # between frames, between blocks
 HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
 MODELS = 0.14  # between the rows of two models
-COLUMNS = 5, 10  # in a row there is room for so many frames, at least and at most
-TALL = 0.65  # of a frame, at least, where five of them fit in a row
+COLUMNS = 5  # frames in a row
 
 
 Words = list[tuple[str, dict]]  # lines, each with its style
@@ -116,15 +116,11 @@ class _Place:
             self.text(MARGIN, number * LINE, line, **style)
 
 
-def _layout(example: Example) -> tuple[int, int, float, float]:
-    """Rows and columns of the frames, and the width and height of a frame's place."""
-    least, most = COLUMNS
+def _layout(example: Example) -> tuple[int, float, float]:
+    """Rows of the frames, and the width and height of a frame's place."""
     shape = min(max(frame.size[1] / frame.size[0] for frame in example.frames), 1.25)  # height / width
-    most = min(max(int((WIDE + GAP) / (TALL / shape + GAP)), least), most)
-    rows = math.ceil(len(example.frames) / most)
-    columns = max(math.ceil(len(example.frames) / rows), least)
-    wide = (WIDE + GAP) / columns - GAP
-    return rows, columns, wide, wide * shape
+    wide = (WIDE + GAP) / COLUMNS - GAP
+    return math.ceil(len(example.frames) / COLUMNS), wide, wide * shape
 
 
 def _axis_height(example: Example) -> float:
@@ -132,7 +128,7 @@ def _axis_height(example: Example) -> float:
 
 
 def _row_height(example: Example, words: Words) -> float:
-    rows, _, _, tall = _layout(example)
+    rows, _, tall = _layout(example)
     return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(words))
 
 
@@ -144,32 +140,25 @@ def _height(block: list[Example]) -> float:
 
 def _words(block: list[Example]) -> tuple[Words, list[Words]]:
     """The lines above a block, and those at the left of each model's row."""
-    first, several = block[0], len(block) > 1
+    first, wide = block[0], TEXT + WIDE  # short of the edge, as drawn letters may be wider
     small, plain = {"fontsize": 7.5, "color": DARK}, {"fontsize": 8.5}
     bold = {"fontsize": 9, "fontweight": "bold"}
-    wide = TEXT + WIDE if several else TEXT  # short of the edge, as drawn letters may be wider
-    about = [f"{first.kind}; {first.name}"] if several else [first.kind, first.name]
-    gap: Words = [] if several else [("", {})]
-    question = [
-        *(line for words in about for line in _wrapped(words, small, wide)),
-        *gap,
+    above = [
+        *_wrapped(f"{first.kind}; {first.name}", small, wide),
         *_wrapped(first.question, bold, wide),
-        *gap,
         *_wrapped(f"Prompt: {first.prompt}", plain, wide),
-        *gap,
     ]
-    annotated: Words = []  # of a question that nobody answered before, there is no verdict either
-    if first.answer is not None:
-        annotated = _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide)
+    if first.answer is not None:  # of a question that nobody answered before, there is no verdict either
+        above += _wrapped(f"Annotated: {first.answer.replace('_', ' ')}", plain, wide)
     right, wrong = ("✓ right", bold | {"color": BLUE}), ("✗ wrong", bold | {"color": VERMILION})
     rows = []
     for example in block:
-        verdict = [] if first.answer is None else [right if example.correct else wrong]
-        predicted = _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
-        other = [] if example.prompt == first.prompt else _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
-        before = _wrapped(example.model, bold, TEXT) + other if several else question
-        rows.append([*before, *predicted, *([] if several else annotated), *verdict])
-    return ([*question, *annotated, ("", {})] if several else []), rows
+        words = _wrapped(example.model, bold, TEXT)
+        if example.prompt != first.prompt:
+            words += _wrapped(f"Prompt: {example.prompt}", plain, TEXT)
+        words += _wrapped(f"Predicted: {example.prediction.replace('_', ' ')}", plain, TEXT)
+        rows.append([*words, *([] if first.answer is None else [right if example.correct else wrong])])
+    return [*above, ("", {})], rows
 
 
 def _wrapped(words: str, style: dict, width: float) -> Words:
@@ -200,11 +189,11 @@ def _look(top: _Place, example: Example) -> None:
     """What one model looked at: the time line, below it the frames."""
     left = MARGIN + TEXT + AXIS
     _time_line(top, left, example)
-    _, columns, wide, tall = _layout(example)
+    _, wide, tall = _layout(example)
     most = max((frame.heat.max() for frame in example.frames if frame.heat is not None), default=0)
     most = most or 1  # all on class tokens, which have no place
     for number, frame in enumerate(example.frames):
-        row, column = divmod(number, columns)
+        row, column = divmod(number, COLUMNS)
         down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
         axes = top.axes(left + column * (wide + GAP), down, wide, tall)
         _draw_frame(axes, frame, example.start, example.fit, most, thin=0.6 + 0.5 * wide)

@@ -32,39 +32,37 @@ def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
             f"python -m scripts.render_bandstand --out {Path(folder).parent}"
         )
         held = read_json(path)
-        if fault := _fault(held):
-            raise UserError(f"{path}: field {fault}; {remedy}")
+        if field := _faulty(held):
+            raise UserError(f"{path}: field {field!r} is not as a truth file has it; {remedy}")
         if absent := set(asked) - held["questions"].keys():
             raise UserError(f"{path}: lacks question {min(absent)}; {remedy}")
         truth[str(video)] = held
     return truth
 
 
-def _fault(held: Any) -> str | None:
-    """What is wrong with a truth file's content, if anything is."""
+def _faulty(held: Any) -> str | None:
+    """The first field of a truth file that is not as described above, if any is."""
 
     def numbers(value: Any, count: int) -> bool:
-        return isinstance(value, list) and len(value) == count and all(type(v) in (int, float) for v in value)
+        return len(value) == count and all(type(each) in (int, float) for each in value)
 
     def segments(value: Any) -> bool:
-        return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+        return all(type(each) is int and each >= 0 for each in value)
 
     def performer(value: Any) -> bool:
-        there = isinstance(value, dict) and {"box", "sounding_segments"} <= value.keys()
-        return there and (value["box"] is None or numbers(value["box"], 4)) and segments(value["sounding_segments"])
+        return (value["box"] is None or numbers(value["box"], 4)) and segments(value["sounding_segments"])
 
-    def question(value: Any) -> bool:
-        there = isinstance(value, dict) and "segments" in value
-        return there and (value["segments"] is None or segments(value["segments"]))
-
-    held = held if isinstance(held, dict) else {}
-    frame, performers, questions = (held.get(name) for name in ("frame", "performers", "questions"))
-    if not numbers(frame, 2):
-        return f"'frame' must be [width, height], is {frame!r}"
-    if not isinstance(performers, list) or not all(map(performer, performers)):
-        return "'performers' must be a list of objects with 'box' and 'sounding_segments'"
-    if not isinstance(questions, dict) or not all(map(question, questions.values())):
-        return "'questions' must map each question's id to an object with 'segments'"
+    checks = {
+        "frame": lambda value: numbers(value, 2),
+        "performers": lambda value: all(map(performer, value)),
+        "questions": lambda value: all(q["segments"] is None or segments(q["segments"]) for q in value.values()),
+    }
+    for field, whole in checks.items():
+        try:
+            if not whole(held[field]):
+                return field
+        except (AttributeError, KeyError, TypeError):
+            return field
     return None
 
 
@@ -199,20 +197,6 @@ def write_grounding(path: str | Path, questions: pd.DataFrame, measures: Mapping
         own = {name.removesuffix(MODEL).strip() or "pointing": scores[name] for name in scores if name.endswith(MODEL)}
         table = table.assign(**{name: values.round(6) for name, values in own.items()})
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
-
-
-def read_grounding(path: str | Path) -> pd.DataFrame:
-    """Read what `write_grounding` wrote. Raises `UserError` for a file that is another."""
-    words = dict.fromkeys(("question_id", "video_id", "modality", "type"), str)
-    try:
-        table = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
-    if missing := words.keys() - {*table.columns}:
-        raise UserError(f"{path}: lacks the columns {', '.join(sorted(missing))}; test.py writes them")
-    return table
 
 
 def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:

@@ -1,13 +1,16 @@
-"""How sure a score is: intervals, paired differences and their p-values, by resampling videos; Holm's correction.
+"""How sure a score is: intervals, paired differences and their p-values over other videos and seeds; Holm's correction.
 
 One method for every score of a question: accuracy, average precision, recall, pointing. A *side* is one table or
 several, a run's each: the runs of one model from several seeds. A table holds a row per question with question_id,
 video_id, modality, type and the score, a share of 1 (`correct` of a predictions table; NaN where the question does not
-count). The questions of all runs are pooled, so that the score of a side is the mean over its seeds.
+count). The score of a side is the mean over its seeds.
 
-Videos are resampled, not questions: those about one video share its features and stand or fall together. What an
-interval tells is how the score of *these* runs would vary with other videos of the same kind; the spread of further
-seeds is not in it.
+The squared standard error adds up what would vary: the variance of that mean, or of the difference of two, when videos
+are drawn again, as a bootstrap does, in closed form (videos and not questions: those about one video share its features
+and stand or fall together), and for each side of several seeds their variance / their number. A seed's luck with single
+questions is in both, so that p is rather too large than too small. What further seeds would change is not known of a
+side of one. Limits and p are Student's t's, whose degrees of freedom are Satterthwaite's: of the videos one less than
+there are, likewise of seeds.
 """
 
 from collections.abc import Sequence
@@ -19,27 +22,23 @@ from utils.errors import UserError
 from utils.scoring.metrics import Columns
 from utils.text import normalised
 
-RESAMPLES = 10_000
-LEVELS = (0.025, 0.975)
+LEVEL = 0.05  # of the intervals, which are of 95 %
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
-def bootstrap_interval(
-    tables: Sequence[pd.DataFrame],
-    columns: Columns,
-    score: str = "correct",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+def intervals_of(
+    tables: Sequence[pd.DataFrame], columns: Columns, score: str = "correct"
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile interval (low, high), in per cent, of a side's mean score in each column.
+    """95 % interval (low, high), in per cent, of a side's mean score in each column.
 
     Raises `UserError` unless all tables hold the same questions. Empty if no question counts.
     """
-    questions, (scores,) = _aligned([tables], score)
+    questions, sides = _aligned([tables], score)
     if questions.empty:
         return {}
-    masks = columns.masks(questions)
-    low, high = _quantiles(_means(questions["video_id"], [scores], masks, resamples, seed)[0, 1:])
-    return {column: (float(a), float(b)) for column, a, b in zip(masks, low, high, strict=True)}
+    found = _judged(questions, sides, columns)
+    limits = found[["low", "high"]].clip(0, 100).to_numpy().tolist()
+    return {column: (low, high) for column, (low, high) in zip(found.index, limits, strict=True)}
 
 
 def compare(
@@ -47,37 +46,89 @@ def compare(
     b: Sequence[pd.DataFrame],
     columns: Columns,
     score: str = "correct",
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """What the side `b` gains over the side `a` on the same questions, by column.
 
     Returns a table indexed by column: n, a and b (mean scores, %), difference (b - a, percentage points), the limits
-    low and high of its 95 % percentile interval, from resamples of the videos that hold all answers to each question
-    together, and p, two-sided: the level at which the interval would touch 0. It is of that column alone: correct
-    what stands for one question among several with `holm`. Of a single video there is no p: nothing can be resampled.
+    low and high of its 95 % interval, the degrees of freedom df, and p, two-sided. That is of the column alone: correct
+    what stands for one question among several with `holm`. It is NaN of a single video, and where all videos gain as
+    much: there nothing is known of what varies.
     Raises `UserError` unless all answer the same questions with the same annotated answers.
     """
     questions, sides = _aligned([a, b], score)
     if questions.empty:
         raise UserError(f"no question has a {score} on both sides; there is nothing to compare")
+    return _judged(questions, sides, columns)
+
+
+def _judged(questions: pd.DataFrame, sides: Sequence[np.ndarray], columns: Columns) -> pd.DataFrame:
+    """The table of `compare`; of a single side, the difference is to nothing."""
     masks = columns.masks(questions)
-    means = _means(questions["video_id"], sides, masks, resamples, seed)
-    difference = means[1] - means[0]
-    low, high = _quantiles(difference[1:])
+    member = np.stack(list(masks.values()), axis=1)  # (questions, columns)
     videos = np.array([questions["video_id"][mask].nunique() for mask in masks.values()])
+    means, pulls = zip(*(_mean(questions["video_id"], runs, member) for runs in sides), strict=True)
+    difference, pull = (means[1] - means[0], pulls[1] - pulls[0]) if len(sides) > 1 else (means[0], pulls[0])
+    parts = [((pull**2).sum(axis=0), np.maximum(videos - 1, 1))]  # of the squared error, each with its freedom
+    for runs in sides:
+        if len(runs) > 1:
+            by_seed = 100 * np.stack([np.nanmean(runs[:, mask], axis=1) for mask in masks.values()])
+            parts.append((by_seed.var(axis=1, ddof=1) / len(runs), len(runs) - 1))
+    square = sum(part for part, _ in parts)
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing varies
+        df = np.where(square > 0, square**2 / sum(part**2 / free for part, free in parts), parts[0][1])
+        t = np.where(difference == 0, 0, difference / np.sqrt(square))
+    reach = np.sqrt(square) * student_limit(df)
     return pd.DataFrame(
         {
-            "n": [int(mask.sum()) for mask in masks.values()],
-            "a": means[0, 0],
-            "b": means[1, 0],
-            "difference": difference[0],
-            "low": low,
-            "high": high,
-            "p": np.where(videos > 1, _p_values(difference[1:]), np.nan),
+            "n": member.sum(axis=0),
+            "a": means[0],
+            "b": means[-1],
+            "difference": difference,
+            "low": difference - reach,
+            "high": difference + reach,
+            "df": df,
+            "p": np.where((videos > 1) & np.isfinite(t), student_p(t, df), np.nan),
         },
         index=list(masks),
     )
+
+
+def _mean(videos: pd.Series, runs: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """100 * mean score of all runs (runs, Q) by column, and by how much each video pulls it, (videos, columns).
+
+    A bootstrap over videos has the sum of these squares as its variance, as the number of resamples grows.
+    """
+    value, count = np.nansum(runs, axis=0), (~np.isnan(runs)).sum(axis=0)  # of each question
+    total = count @ member
+    mean = value @ member / total
+    video, names = pd.factorize(videos)
+    pull = np.zeros((len(names), member.shape[1]))
+    np.add.at(pull, video, member * (value[:, None] - count[:, None] * mean) / total)
+    return 100 * mean, 100 * pull
+
+
+def student_p(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """The chance of a Student's t beyond t on either side, with df >= 1 degrees of freedom.
+
+    Where t = sqrt(df) tan(angle), its density is as cos(angle)^(df - 1), which is integrated by Gauss and Legendre.
+    """
+
+    def beyond(angle: np.ndarray) -> np.ndarray:
+        half = (np.pi / 2 - angle) / 2
+        return half * (np.cos(angle + half * (1 + NODES)) ** (df - 1) @ WEIGHTS)[..., None]
+
+    t, df = np.abs(t)[..., None], np.asarray(df)[..., None]
+    return (beyond(np.arctan(t / np.sqrt(df))) / beyond(np.zeros_like(t)))[..., 0]
+
+
+def student_limit(df: np.ndarray) -> np.ndarray:
+    """The t that a Student's t goes beyond, on either side, with a chance of 5 %; by bisection."""
+    low, high = np.full_like(df, 1.9), np.full_like(df, 13.0)  # around a normal distribution's and one of df = 1
+    for _ in range(40):
+        middle = (low + high) / 2
+        inside = student_p(middle, df) > LEVEL
+        low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+    return low
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,45 +181,3 @@ def _require_same_questions(a: pd.DataFrame, b: pd.DataFrame) -> None:
             f"the annotated answers of {len(differ)} questions differ between the predictions, e.g. question "
             f"{one['question_id']}: {one['answer_x']!r} and {one['answer_y']!r}; score all by one annotation"
         )
-
-
-def _means(
-    videos: pd.Series, sides: Sequence[np.ndarray], masks: dict[str, np.ndarray], resamples: int, seed: int
-) -> np.ndarray:
-    """100 * mean score, (sides, 1 + resamples, columns): of the videos as they are, then of each resample of them.
-
-    All sides are given the same resamples. One that holds no question of a column says nothing of it: NaN.
-    """
-    member = np.stack(list(masks.values()), axis=1)  # (questions, columns)
-    video, names = pd.factorize(videos)
-    n = len(names)
-    parts = []  # by side: sums of the scores, then counts, over all runs; (videos, columns)
-    for scores in sides:
-        for value in (np.nansum(scores, axis=0), (~np.isnan(scores)).sum(axis=0)):
-            parts.append(np.zeros((n, len(masks)), dtype=np.float32))
-            np.add.at(parts[-1], video, member * value[:, None])
-    sums = np.concatenate(parts, axis=1)  # whole numbers, as of answers, stay exact in float32 below 2^24
-
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 2**18 // n)  # resamples at a time, so that their counts stay in the processor's cache
-    totals = np.empty((1 + resamples, sums.shape[1]), dtype=np.float64)
-    totals[0] = sums.sum(axis=0, dtype=np.float64)
-    for start in range(1, 1 + resamples, chunk):
-        rows = min(chunk, 1 + resamples - start)
-        drawn = rng.integers(n, size=(rows, n), dtype=np.int32) + n * np.arange(rows, dtype=np.int32)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)  # how often each video was drawn
-        totals[start : start + rows] = times.astype(np.float32) @ sums
-    value, count = totals.reshape(len(totals), len(sides), 2, len(masks)).transpose(2, 1, 0, 3)
-    return 100.0 * np.where(count > 0, value / np.maximum(count, 1), np.nan)
-
-
-def _quantiles(means: np.ndarray) -> np.ndarray:
-    """The limits (2, columns) of the percentile interval; resamples without a question of a column are left out."""
-    return np.nanquantile(means, LEVELS, axis=0)
-
-
-def _p_values(differences: np.ndarray) -> np.ndarray:
-    """Two-sided p of each column: twice the share of resamples on the rarer side of 0, which is on both."""
-    drawn = (~np.isnan(differences)).sum(axis=0)
-    rarer = np.minimum((differences <= 0).sum(axis=0), (differences >= 0).sum(axis=0))
-    return np.minimum(1.0, 2 * (1 + rarer) / (1 + drawn))

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.files import write_bytes
-from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.intervals import intervals_of
 from utils.scoring.metrics import Columns, accuracy_row
 from utils.text import normalised
 
@@ -93,7 +93,7 @@ def accuracy_bars(
     `paper`: a published row (e.g. `paper.TABLE1["TSPM"]`) to mark beside it, where its questions are the same.
     Raises `UserError` if the file cannot be written.
     """
-    row, intervals = accuracy_row(predictions, columns), bootstrap_interval([predictions], columns)
+    row, intervals = accuracy_row(predictions, columns), intervals_of([predictions], columns)
     questions = {column: int(mask.sum()) for column, mask in columns.masks(predictions).items()}
     groups = columns.layout(row)
     places: dict[str, float] = {}

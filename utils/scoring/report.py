@@ -8,7 +8,7 @@ import pandas as pd
 
 from utils.files import seal, sha256, write_bytes
 from utils.scoring.grounding import Scores, by_column, write_grounding
-from utils.scoring.intervals import bootstrap_interval
+from utils.scoring.intervals import intervals_of
 from utils.scoring.metrics import Columns, accuracy_row
 from utils.scoring.paper import Row, format_table
 from utils.scoring.plots import accuracy_bars, confusion_matrix
@@ -68,7 +68,7 @@ def show(
     published_questions: int | None = None,
 ) -> dict[str, Any]:
     """Print the row `name` below published ones, with its interval; returns questions, accuracy and interval95."""
-    row, interval = accuracy_row(predictions, columns), bootstrap_interval([predictions], columns)
+    row, interval = accuracy_row(predictions, columns), intervals_of([predictions], columns)
     print(format_table(columns, {name: row}, published))
     low, high = interval["All"]
     print(
@@ -90,7 +90,7 @@ def print_measure(
         print("no question to measure it on")
         return {}
     intervals = {
-        name: bootstrap_interval([questions.assign(**{name: values})], columns, name) for name, values in scores.items()
+        name: intervals_of([questions.assign(**{name: values})], columns, name) for name, values in scores.items()
     }
     limits = ("{} {:.1f} to {:.1f}".format(name, *interval["All"]) for name, interval in intervals.items())
     print(f"{table.round(1).to_string()}\n95 % interval over videos, All: {'; '.join(limits)}")

@@ -1,23 +1,27 @@
-"""Rows over seeds: means, intervals over videos and differences to one row, as text, as numbers and as a picture."""
+"""Rows over seeds: means, intervals and differences to one row, as text and as numbers."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
 
 from dataset.music_avqa import MUSIC_AVQA
-from scripts.reproduce import seed_table
-from scripts.reproduce.seed_table import Difference, Line, differences, draw_bars, mean_line, write_csv, write_markdown
+from scripts.reproduce.tables import Difference, Line, differences, write_csv, write_markdown
 from utils.errors import UserError
-from utils.scoring.intervals import bootstrap_interval, compare
-from utils.scoring.metrics import accuracy_row
-from utils.scoring.plots import save_png
+from utils.scoring.intervals import compare
 
 COLUMNS = MUSIC_AVQA.columns
 LINES = [
     Line("ours", "this project", {"A": 52.0, "All": 61.0}, 3, {"A": (50.0, 55.0), "All": (58.0, 63.5)}),
     Line("ours", "TSPM paper", {"All": 76.79}),
-    Line("less", "this project", {"A": 40.0, "All": 30.0}, 1, {"All": (25.0, 35.0)}, Difference(-31.0, -35, -28, 2e-4)),
+    Line(
+        "less",
+        "this project",
+        {"A": 40.0, "All": 30.0},
+        1,
+        {"All": (25.0, 35.0)},
+        (),
+        Difference(-31.0, -35, -28, 40.0, 2e-10),
+    ),
 ]
 
 
@@ -36,16 +40,6 @@ def predictions(seed, share, questions=120, videos=20):
     )
 
 
-def test_a_line_is_the_mean_of_its_seeds_with_the_interval_of_all_their_answers():
-    tables = [predictions(seed, 0.6) for seed in range(3)]
-    rows = [accuracy_row(table, COLUMNS) for table in tables]
-    line = mean_line("ours", "this project", rows, tables, COLUMNS, 3)
-    assert line.mean["All"] == pytest.approx(100 * np.mean([table["correct"].mean() for table in tables]))
-    assert line.interval == bootstrap_interval(tables, COLUMNS)
-    one = mean_line("ours", "this project", rows[:1], tables[:1], COLUMNS, 1)
-    assert np.diff(one.interval["All"]) > np.diff(line.interval["All"])  # a single seed says less
-
-
 def test_differences_are_paired_and_corrected_for_their_number():
     tables = {
         name: [predictions(10 * number + seed, share) for seed in range(2)]
@@ -55,7 +49,7 @@ def test_differences_are_paired_and_corrected_for_their_number():
     assert list(found) == ["less", "least"]
     alone = {name: compare(tables["all"], tables[name], COLUMNS).loc["All"] for name in found}
     for name, difference in found.items():
-        assert difference[:3] == tuple(alone[name][["difference", "low", "high"]])
+        assert difference[:4] == tuple(alone[name][["difference", "low", "high", "df"]])
     assert found["least"].p == 2 * alone["least"]["p"]
     assert found["less"].p == max(alone["less"]["p"], found["least"].p)
     with pytest.raises(UserError, match="different questions"):
@@ -92,23 +86,4 @@ def test_csv(tmp_path):
     assert table["A"].isna().tolist() == [False, True, False]
     assert table["seeds"].fillna(0).tolist() == [3, 0, 1]
     assert table["difference high"].fillna(0).tolist() == [0, 0, -28.0]
-
-
-def test_the_picture_marks_ours_the_paper_s_and_differences(tmp_path, monkeypatch):
-    figures = []
-
-    def save(figure, path):
-        figures.append(figure)
-        save_png(figure, path)
-
-    monkeypatch.setattr(seed_table, "save_png", save)
-    lines = [LINES[2]._replace(name="w/o it"), LINES[0]._replace(name="all")]
-    draw_bars(tmp_path / "t.png", "title", lines, {"w/o it": {"All": 70.0}, "all": {"All": 76.0}}, "all")
-    assert imread(tmp_path / "t.png").shape[2] == 4
-    left, right = figures[0].axes
-    assert [bar.get_width() for bar in left.patches] == [30.0, 61.0]
-    assert [bar.get_width() for bar in right.patches] == [-31.0, 0.0]
-    marks = [next(line for line in axes.lines if line.get_marker() == "D") for axes in (left, right)]
-    assert [list(mark.get_xdata()) for mark in marks] == [[70.0, 76.0], [-6.0, 0.0]]
-    for axes, ends in ((left, [[25, 35], [58, 63.5]]), (right, [[-35, -28], [0, 0]])):
-        assert [whisker[:, 0].tolist() for whisker in axes.collections[0].get_segments()] == ends
+    assert table.loc[2, ["df", "p"]].tolist() == [40.0, 2e-10]
