@@ -161,7 +161,7 @@ TABLES = {
         {
             "TSPM, learned": LEARNED,
             "TSPM, published": PUBLISHED,
-            **{name: LESS[name] for name in ("w/o all", "visual only", "audio only")},
+            **{name: LESS[name] for name in ("w/o all", "visual only", "audio only", "question only")},
         },
         {},
         ("A", "V", "AV", "All", "R@K", "AP", "pointing"),
