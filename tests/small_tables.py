@@ -46,7 +46,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> None:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs are what they are, but in this process: each start of Python takes seconds."""
 
-    def work(runs, workers, rerun):
+    def work(runs, workers):
         for run in runs:
             for script, *arguments in run.commands:
                 {"train.py": train, "test.py": test}[script].main(arguments)

@@ -106,7 +106,7 @@ def call(name, *arguments):
     return importlib.import_module(name).main([*arguments])
 
 
-def work(runs, workers, rerun):
+def work(runs, workers):
     for run in runs:
         for script, *arguments in run.commands:
             call(script.removesuffix(".py"), *arguments)
