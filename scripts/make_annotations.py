@@ -13,16 +13,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from dataset.own import CLASSES
 from feat_script.pipeline import SUFFIXES, find_videos
-from scripts.reproduce.split import SHARES, write_splits
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import read_json, video_file
+from utils.files import read_json, video_file, write_json
 from utils.scoring.predictions import read_text
 from utils.text import normalised
 
 COLUMNS = ("id", "video", "question", "answer")
+SHARES = {"train": 7, "val": 1, "test": 2}  # of the videos
 SHOWN = 10  # faults
 
 
@@ -82,6 +84,23 @@ def require_none(out: Path) -> None:
     for split in SHARES:
         if (path := out / f"{split}.json").exists():
             raise UserError(f"{path}: is there already, and is not replaced; move it away, or give another --out")
+
+
+def write_splits(rows_of: Mapping[str, list[dict[str, str]]], out: Path, seed: int) -> dict[str, tuple[int, int]]:
+    """Part the videos 7 : 1 : 2 and write the rows about them into `out`; return (videos, rows) of each split.
+
+    Raises `UserError` where there are fewer videos than shares.
+    """
+    if len(rows_of) < sum(SHARES.values()):
+        raise UserError(f"{len(rows_of)} videos cannot be split {' : '.join(map(str, SHARES.values()))}")
+    order = np.random.default_rng(seed).permutation(sorted(rows_of))
+    bounds = np.cumsum(list(SHARES.values()))[:-1] * len(order) // sum(SHARES.values())
+    counts = {}
+    for split, videos in zip(SHARES, np.split(order, bounds), strict=True):
+        rows = [row for video in sorted(videos) for row in rows_of[video]]
+        write_json(out / f"{split}.json", rows)
+        counts[split] = (len(videos), len(rows))
+    return counts
 
 
 def unseen_answers(out: Path) -> Counter[str]:
