@@ -22,6 +22,7 @@ from utils.files import array_sha256, header_bytes, npy_header, read_json, video
 from utils.progress import tqdm
 
 FLOATS = ("float16", "float32")
+EXAMPLES = 3  # videos named of a fault
 THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
 
 
@@ -46,7 +47,7 @@ def find_faults(reason: Callable[[str], str | None], videos: Iterable[str], labe
         return {video: text for video, text in zip(videos, bar, strict=True) if text}
 
 
-def describe_faults(faults: dict[str, str], examples: int = 3) -> str:
+def describe_faults(faults: dict[str, str]) -> str:
     """Say how many videos have which fault, most frequent first, with a few examples: a line per kind of reason.
 
     Reasons that differ in numbers alone are one kind, told by its first. A video with several faults counts for each.
@@ -57,7 +58,7 @@ def describe_faults(faults: dict[str, str], examples: int = 3) -> str:
             groups[re.sub(r"\d+", "#", reason)].append((video, reason))
     lines = []
     for group in sorted(groups.values(), key=len, reverse=True):
-        shown = ", ".join(video for video, _ in group[:examples]) + (", ..." if len(group) > examples else "")
+        shown = ", ".join(video for video, _ in group[:EXAMPLES]) + (", ..." if len(group) > EXAMPLES else "")
         lines.append(f"{len(group):6d}  {group[0][1]}: {shown}")
     return "\n".join(lines)
 

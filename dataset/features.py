@@ -82,9 +82,9 @@ class FeatureStore:
         """Have the disk fetch what `read` will want of one kind, without waiting for it."""
         self.folders[kind].prefetch(self._given(kind, videos))
 
-    def shuffle(self, kinds: Iterable[str], videos: Sequence[str], seed: int = 0) -> None:
+    def shuffle(self, kinds: Iterable[str], videos: Sequence[str]) -> None:
         """From now on, read for each of the videos these kinds of another one of them: the same for all kinds."""
-        order = np.random.default_rng(seed).permutation(sorted(videos)).tolist()
+        order = np.random.default_rng(0).permutation(sorted(videos)).tolist()
         for kind in kinds:
             self._instead.setdefault(kind, {}).update(zip(order, order[1:] + order[:1], strict=True))
 

@@ -29,6 +29,7 @@ from utils.files import sha256
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 MOST = 256  # merged tokens that a source map of bytes can tell apart
+BATCH = 64  # sentences encoded at once
 
 
 class Features(NamedTuple):
@@ -170,16 +171,16 @@ def count_tokens(sentence: str) -> int:
     return len(clip.clip._tokenizer.encode(sentence)) + 2
 
 
-def encode_sentences(model, sentences: list[str], truncate: bool = False, batch: int = 64) -> np.ndarray:
+def encode_sentences(model, sentences: list[str], truncate: bool = False) -> np.ndarray:
     """CLIP's text features (N, D) float32 of N sentences, not normalised.
 
     Every batch has the same size, the last filled up, so that a sentence's features do not depend on the others.
     A sentence of more tokens than the model reads is cut to them by `truncate`, else a `RuntimeError` of clip.
     """
-    return _in_batches(model.encode_text, model, sentences, truncate, batch).float().numpy()
+    return _in_batches(model.encode_text, model, sentences, truncate).float().numpy()
 
 
-def encode_words(model, sentences: list[str], truncate: bool = False, batch: int = 64) -> np.ndarray:
+def encode_words(model, sentences: list[str], truncate: bool = False) -> np.ndarray:
     """The states (N, 77, Dw) float16 in which CLIP's text transformer leaves all 77 places of N sentences.
 
     After `ln_final`, not projected; what comes after a sentence's end is there too. Batches as in `encode_sentences`.
@@ -189,16 +190,16 @@ def encode_words(model, sentences: list[str], truncate: bool = False, batch: int
         x = model.token_embedding(ids).to(model.dtype) + model.positional_embedding.to(model.dtype)
         return model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1)).half()
 
-    return _in_batches(states, model, sentences, truncate, batch).numpy()
+    return _in_batches(states, model, sentences, truncate).numpy()
 
 
 @torch.inference_mode()
-def _in_batches(encode: Callable[[Tensor], Tensor], model, sentences: list[str], truncate: bool, batch: int) -> Tensor:
+def _in_batches(encode: Callable[[Tensor], Tensor], model, sentences: list[str], truncate: bool) -> Tensor:
     device = model.visual.conv1.weight.device
     rows = []
-    for begin in range(0, len(sentences), batch):
-        chosen = sentences[begin : begin + batch]
+    for begin in range(0, len(sentences), BATCH):
+        chosen = sentences[begin : begin + BATCH]
         ids = clip.tokenize(chosen, model.context_length, truncate)
-        ids = torch.cat([ids, ids[-1:].expand(batch - len(ids), -1)])
+        ids = torch.cat([ids, ids[-1:].expand(BATCH - len(ids), -1)])
         rows.append(encode(ids.to(device))[: len(chosen)].cpu())
     return torch.cat(rows)

@@ -10,7 +10,6 @@ download in <root>/digests.json, and compared from then on: a file that changed 
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +32,9 @@ class File(NamedTuple):
     sha256: str = ""  # the digest, or the start of it, where it is known
 
 
-def _github(files: str, folder: str, splits: Sequence[str] = ("train", "val", "test")) -> list[File]:
+def _github(files: str, folder: str) -> list[File]:
     """Annotations, a file for each split, and the folder where they go."""
+    splits = ("train", "val", "test")
     return [File(f"https://raw.githubusercontent.com/{files.format(s)}", f"{folder}/{s}.json") for s in splits]
 
 

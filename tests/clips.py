@@ -21,9 +21,9 @@ def sine(seconds, hertz=440.0, rate=16000, amplitude=0.5):
     return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
-def loudness(audio, rate=16000):
+def loudness(audio):
     """Root mean square of each second."""
-    return np.sqrt((audio.samples.reshape(-1, rate) ** 2).mean(axis=1))
+    return np.sqrt((audio.samples.reshape(-1, 16000) ** 2).mean(axis=1))
 
 
 def write_clip(

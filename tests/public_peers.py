@@ -171,7 +171,7 @@ class PublicPSTPNet(nn.Module):
 class PublicSTAVQA(nn.Module):
     """What follows the question's vector and the visual map; beside that the published network has others, unused."""
 
-    def __init__(self, audio=128, dim=512, answers=42):
+    def __init__(self, audio=128, dim=512):
         super().__init__()
         self.fc_a1, self.fc_a2, self.fc_gl = nn.Linear(audio, dim), nn.Linear(dim, dim), nn.Linear(2 * dim, dim)
         self.fc1, self.fc2 = nn.Linear(2 * dim, dim), nn.Linear(dim, dim // 2)
@@ -180,7 +180,7 @@ class PublicSTAVQA(nn.Module):
         self.attn_a = nn.MultiheadAttention(dim, 4, dropout=0.1, batch_first=True)
         self.linear11, self.linear12, self.norm1 = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.LayerNorm(dim)
         self.linear21, self.linear22, self.norm2 = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.LayerNorm(dim)
-        self.fc_fusion, self.fc_ans = nn.Linear(2 * dim, dim), nn.Linear(dim, answers)
+        self.fc_fusion, self.fc_ans = nn.Linear(2 * dim, dim), nn.Linear(dim, 42)
 
     def forward(self, audio, maps, pooled, question):
         """Audio (L, 128), maps (L, S, D), pooled maps (L, D), question (D,) -> logits (C,), weights (L,), (L, S)."""

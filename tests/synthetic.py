@@ -26,13 +26,12 @@ def write_features(
     segments: int = 6,
     tokens: int = 4,
     widths: dict[str, int] | None = None,
-    seed: int = 0,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Write audio, frames, tokens and text with their manifests; return {kind: {video or sentence: array}}.
 
     `widths` overrides those of `WIDTHS`. Arrays are standard normal, in the dtypes of extraction.
     """
-    widths, random = WIDTHS | (widths or {}), np.random.default_rng(seed)
+    widths, random = WIDTHS | (widths or {}), np.random.default_rng(0)
     made = {}
     for kind, folder, sizes, extra in (
         ("audio", "vggish", [segments], {"hop_seconds": 1.0}),
@@ -55,11 +54,11 @@ def write_features(
     return made
 
 
-def write_words(root: Path, width: int = 24) -> dict[str, np.ndarray]:
-    """Write the words of all sentences that have text below `root`; return {sentence: array (77, width)}."""
+def write_words(root: Path) -> dict[str, np.ndarray]:
+    """Write the words of all sentences that have text below `root`; return {sentence: array (77, 24)}."""
     random, files = np.random.default_rng(1), word_rows(root / "text")
     sentences = read_json(root / "text/sentences.json")
-    words = random.standard_normal((len(sentences), 77, width), np.float32).astype("float16")
+    words = random.standard_normal((len(sentences), 77, 24), np.float32).astype("float16")
     save_npy(files.features, words)
     write_json(files.sentences, sentences)
     return dict(zip(sentences, words, strict=True))
@@ -72,13 +71,12 @@ def write_public(
     segments: int = 6,
     tokens: int = 4,
     widths: dict[str, int] | None = None,
-    seed: int = 0,
 ) -> dict[str, dict]:
     """Write the published layout, all float32; `questions` maps question ids to (question, prompt) sentences.
 
     Returns {"audio" | "frame" | "token": {video: array}, "text": {sentence: row}}; equal sentences get equal rows.
     """
-    widths, random = WIDTHS | (widths or {}), np.random.default_rng(seed)
+    widths, random = WIDTHS | (widths or {}), np.random.default_rng(0)
     clip = root / "clip_feats"
     made = {}
     for kind, folder, shape in (

@@ -143,8 +143,7 @@ def test_vggish_is_read(tmp_path):
     assert network(torch.zeros(2, 96, 64)).shape == (2, 128)
 
 
-@pytest.mark.skipif(not ASSETS.exists(), reason="not trained yet")
-def test_committed_encoders_know_the_benchmark(tmp_path, prompts):
+def test_committed_encoders_know_the_benchmark(tmp_path):
     """Read by extraction's own code, on decoded videos: plain captions are found, and instruments told by ear."""
     assert (
         sum(len(zlib.compress(path.read_bytes())) for path in ASSETS.rglob("*") if path.is_file()) <= 12e6

@@ -91,7 +91,7 @@ def test_a_lost_file_is_no_reason_for_a_smaller_pack(root, capfd):
     assert "1 videos are faulty" in line
 
 
-def test_a_pack_that_is_not_as_packed_is_named_and_a_copy_read_once(root, monkeypatch):
+def test_a_pack_that_is_not_as_packed_is_named_and_a_copy_read_once(root):
     pack_features.main(["--features", str(root), "--segments", "6", "--tokens", "4"])
     path = root / "vggish/packed/features.npy"
     os.utime(path, (1e9, 1e9))

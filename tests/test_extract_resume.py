@@ -105,7 +105,7 @@ def test_what_was_noted_of_a_video_is_told_again(audio, capfd):
     assert [line for line in again.splitlines() if line.startswith("  1 ")] == notes
 
 
-def test_a_video_that_changes_while_it_is_read_is_not_kept(audio, videos, tmp_path, monkeypatch):
+def test_a_video_that_changes_while_it_is_read_is_not_kept(audio, tmp_path, monkeypatch):
     def read(path, seconds):
         if path.stem == "whole":
             path.write_bytes(path.read_bytes() + b"more")

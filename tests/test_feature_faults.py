@@ -159,7 +159,7 @@ def test_what_passed_is_read_again_only_when_it_changed(root, reads):
     assert len(reads) == 2
 
 
-def test_what_passed_for_another_shape_is_read_again(root, reads):
+def test_what_passed_for_another_shape_is_read_again(root):
     opened(root).verify(VIDEOS)
     for folder in ("clip_frame", "clip_token_4", "text"):
         edit_json(root / folder / "manifest.json", dtype="float32")

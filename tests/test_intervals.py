@@ -15,9 +15,9 @@ from utils.scoring.metrics import accuracy_row
 from utils.scoring.paper import TABLE1_COLUMNS
 
 
-def flat(video, correct, kind=("Audio", "Counting")):
-    """Predictions of one question type, given the video of each question and whether it is correct."""
-    return predictions([(v, *kind, bool(c)) for v, c in zip(video, correct, strict=True)])
+def flat(video, correct):
+    """Predictions of counting questions, given the video of each question and whether it is correct."""
+    return predictions([(v, "Audio", "Counting", bool(c)) for v, c in zip(video, correct, strict=True)])
 
 
 # --- intervals ---
@@ -259,8 +259,8 @@ def test_student_s_tail_between_whole_degrees_of_freedom():
 # --- other scores than accuracy ---
 
 
-def grounded(*scores, video="uvwx"):
-    table = flat(video, [1] * len(video))
+def grounded(*scores):
+    table = flat("uvwx", [1] * 4)
     return [table.assign(AP=list(values)).drop(columns=["answer", "correct"]) for values in scores]
 
 

@@ -21,8 +21,8 @@ def drawn(monkeypatch):
     return figures
 
 
-def music_predictions(n=3000):
-    rng = np.random.default_rng(0)
+def music_predictions():
+    n, rng = 3000, np.random.default_rng(0)
     kinds = np.array(list(TABLE1_COLUMNS.types.values()))[rng.integers(9, size=n)]
     answer = np.concatenate([MUSIC_AVQA_ANSWERS, rng.choice(MUSIC_AVQA_ANSWERS, n - 42)])
     table = pd.DataFrame({"question_id": np.arange(n).astype(str), "video_id": rng.integers(500, size=n).astype(str)})

@@ -34,7 +34,7 @@ def folder_of(data, *options, seed=0, contents=None):
     return find_run("Some, seed 0", arguments, seed, "runs", contents or Contents()).folder
 
 
-def test_a_run_is_found_again_by_what_decides_its_numbers(data, features, tmp_path):
+def test_a_run_is_found_again_by_what_decides_its_numbers(data):
     known = folder_of(data)
     assert len(known.name) == identity.DIGITS
     assert find_run("Another name", ["--config", str(data)], 0, "runs", Contents()).folder == known
@@ -44,7 +44,7 @@ def test_a_run_is_found_again_by_what_decides_its_numbers(data, features, tmp_pa
         assert folder_of(data, f"--{option}", value) != known
 
 
-def test_the_spelling_of_a_path_does_not_decide(data, features, tmp_path, monkeypatch):
+def test_the_spelling_of_a_path_does_not_decide(data, features, tmp_path):
     known = folder_of(data)
     for split in ("train", "val", "test"):
         shutil.copy(data.parent / f"{split}.json", tmp_path / f"other_{split}.json")

@@ -128,7 +128,7 @@ def test_the_real_test_split_is_scored_without_features_and_weights(shared, tmp_
     assert "these are" not in printed
 
 
-def said_lines(rows: list[dict], predicted: dict[str, str]) -> str:
+def said_lines(predicted: dict[str, str]) -> str:
     """JSON lines of sentences that name the answers."""
     lines = [
         {"question_id": i, "answer": f"The answer is {predicted[i].replace('_', ' ').upper()}."} for i in predicted
@@ -141,7 +141,7 @@ def test_free_text_is_scored_as_the_answers_that_it_names(shared, tmp_path):
     path = shared / "music_avqa/test.json"
     rows = read_json(path)
     truth = {str(row["question_id"]): row["anser"] for row in rows}
-    (tmp_path / "said.jsonl").write_text(said_lines(rows, truth))
+    (tmp_path / "said.jsonl").write_text(said_lines(truth))
     score(tmp_path / "said.jsonl", "--annotations", path, "--json", tmp_path / "scores.json")
     scores = read_json(tmp_path / "scores.json")
     assert scores["unmapped"] == scores["missing"] == []

@@ -25,13 +25,13 @@ LINES = [
 ]
 
 
-def predictions(seed, share, questions=120, videos=20):
+def predictions(seed, share, questions=120):
     """Random answers to counting questions about some videos."""
     random = np.random.default_rng(seed)
     return pd.DataFrame(
         {
             "question_id": [str(number) for number in range(questions)],
-            "video_id": [f"v{number % videos}" for number in range(questions)],
+            "video_id": [f"v{number % 20}" for number in range(questions)],
             "modality": "Audio",
             "type": "Counting",
             "answer": "one",

@@ -95,7 +95,7 @@ def test_of_equal_epochs_the_first_is_the_best(data, tmp_path):
     assert len({row["All"] for _, _, row in losses(folder)}) == load_checkpoint(folder / "best.pt")["at"]["epoch"] == 1
 
 
-def test_test_py_prints_the_best_epoch_s_validation_row(plain, tmp_path, capsys):
+def test_test_py_scores_the_best_epoch_s_validation_row(plain, tmp_path):
     test.main(["--run", str(plain), "--split", "val", "--out", str(tmp_path)])
     scored = json.loads((tmp_path / "metrics.json").read_text())
     assert scored["accuracy"] == max((row for _, _, row in losses(plain)), key=lambda row: row["All"])

@@ -14,6 +14,8 @@ from utils.scoring.paper import Row, format_table
 from utils.scoring.plots import accuracy_bars, confusion_matrix
 from utils.scoring.predictions import write_predictions
 
+VIDEOS = 5  # named of a template
+
 
 def report(
     predictions: pd.DataFrame,
@@ -97,7 +99,7 @@ def print_measure(
     return intervals
 
 
-def errors_by_template(predictions: pd.DataFrame, videos: int = 5) -> pd.DataFrame:
+def errors_by_template(predictions: pd.DataFrame) -> pd.DataFrame:
     """Where answers are wrong, a row per template, most wrong answers first.
 
     Columns: template, n, wrong, accuracy (%), wrong_answer (the most frequent one), videos (some that were answered
@@ -115,7 +117,7 @@ def errors_by_template(predictions: pd.DataFrame, videos: int = 5) -> pd.DataFra
                 "wrong": len(wrong),
                 "accuracy": round(100 * float(asked["correct"].mean()), 2),
                 "wrong_answer": frequent,
-                "videos": " ".join(first["video_id"].unique()[:videos]),
+                "videos": " ".join(first["video_id"].unique()[:VIDEOS]),
             }
         )
     return pd.DataFrame(rows).sort_values("wrong", ascending=False, kind="stable")
