@@ -138,7 +138,7 @@ def open_features(
     Args:
         root: the folder that holds a folder per kind.
         layout: "files", "packed" or "public".
-        kinds: those wanted, of "audio", "frame", "token" and "words".
+        kinds: those wanted, of "audio", "frame", "token" and "words"; no file of features holds others.
         segments: T of every video.
         tokens: M of every frame as stored; selects the folder of the tokens. None where no tokens are wanted.
         text: whether text is wanted; checking and packing do without.

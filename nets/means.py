@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nets.layers import StandardizedLinear
 from nets.network import Network, Perception
 from nets.options import FeatureSizes, ModelOptions
-from nets.tspm.fusion import Fusion, QuestionOnly
+from nets.tspm.fusion import Fusion
 from utils.errors import UserError
 
 
@@ -47,6 +47,18 @@ class MeansOptions(ModelOptions):
         projections = {kind: project(sizes.width(kind), self.hidden) for kind in self.kinds}
         fusion = Fusion(self.kinds, self.hidden, answers) if projections else QuestionOnly(self.hidden, answers)
         return Means(projections, question, fusion)
+
+
+class QuestionOnly(nn.Module):
+    """The question alone: `e = tanh(q)`, classifier."""
+
+    def __init__(self, dim: int, answers: int):
+        super().__init__()
+        self.classifier = nn.Linear(dim, answers)
+
+    def forward(self, question: Tensor, streams: dict[str, Tensor]) -> Tensor:
+        """Question (B, D) -> logits (B, C)."""
+        return self.classifier(question.tanh())
 
 
 class Means(Network):

@@ -41,7 +41,8 @@ class Network(nn.Module):
     that its options name, such as audio (S', T, Da), holds the videos that are at hand; `video` (V,) are the rows of
     those that are asked about, and `asked` (B,) says about which of these each question is. In training every question
     has a row of its own; in evaluation a video has one, so that what depends on it alone is computed once. Of the kind
-    "words" it gets `words` (Nq, 77, Dw), float16: the words of a question are at its row, `words[question]`.
+    "words" it gets `words` (Nq, 77, Dw), float16: the words of a question are at its row, `words[question]`. The kind
+    "truth" is `truth` (B, T): whether the prompt is true in a segment, by the files of `data.truth`.
     """
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:

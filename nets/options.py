@@ -43,7 +43,7 @@ class ModelOptions(ABC):
     @property
     @abstractmethod
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of features that the network reads, of `dataset.kinds.KINDS`, and "words" where it reads these."""
+        """What the network reads beside the text: kinds of `dataset.kinds.KINDS`; "words" of the questions; "truth"."""
 
     @abstractmethod
     def build(self, sizes: FeatureSizes, answers: int) -> "Network":

@@ -3,9 +3,9 @@
 B questions of a batch, V videos that they are about, S' stored videos, T segments, L of them that are looked at,
 S tokens of a frame, K segments that are reported, D hidden width, C answers, N sentences in the text bank.
 
-It reads the features that all networks here read, where its authors trained a ResNet and an LSTM: a frame's tokens are
-the cells of the visual map (merged ones count alike, however many patches they hold), the frame's feature is the pooled
-map, and the question's feature is what the LSTM gives; a Linear each.
+It reads TSPM's features, where its authors trained a ResNet and an LSTM: a frame's tokens are the cells of the visual
+map (merged ones count alike, however many patches they hold), the frame's feature is the pooled map, and the question's
+feature is what the LSTM gives; a Linear each.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of the default model and of every ablation: python -m scripts.profile_model
+"""Parameters and FLOPs of the default model and of every ablation of it: python -m scripts.profile_model
 
 True figures are a question's share of the operations of a forward pass over 64 (a multiply-add is two FLOPs). The
 paper's Table 6 was made with thop, so its counts stand beside: it counts a multiply-add once, and nothing of the
@@ -81,7 +81,7 @@ def _parser() -> Parser:
 
 @command
 def main() -> None:
-    """Profile the configuration given by options, then each file of configs/ablations on top of it."""
+    """Profile the configuration given by options, then on top of it each ablation but the learned model's."""
     _, options = schema.parse(_parser(), sys.argv[1:])
     logging.getLogger("thop").setLevel(logging.WARNING)
 

@@ -140,6 +140,14 @@ def test_encoders_are_known_by_their_digests(asked_run, tmp_path):
     torch.save(stored, tmp_path / "best.pt")
     with pytest.raises(UserError, match=f"{public}.*fetch it with: python -m scripts.download clip_l14"):
         Answerer(tmp_path, "cpu")
+
+
+def test_a_run_that_cannot_be_asked_says_why(asked_run, tmp_path):
+    stored = load_checkpoint(asked_run / "best.pt")
+    stored["config"]["model"]["temporal"] = "oracle"
+    torch.save(stored, tmp_path / "best.pt")
+    with pytest.raises(UserError, match="an oracle, which must be told what is true"):
+        Answerer(tmp_path, "cpu")
     del stored["prompts"]
     torch.save(stored, tmp_path / "best.pt")
     with pytest.raises(UserError, match="tells no prompts"):

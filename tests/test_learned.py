@@ -14,10 +14,7 @@ from nets.tspm.joint import QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
 from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
-from nets.tspm.temporal import (
-    Evidence,
-    PrintedSelection,
-)
+from nets.tspm.temporal import Evidence, PrintedSelection
 from tests.processes import ended
 from tests.small_run import assert_same_run, make_learnable_data, trained
 from utils.errors import UserError
@@ -44,14 +41,8 @@ def inputs(videos=10, seed=0):
     random = torch.Generator().manual_seed(seed)
     made = {kind: torch.randn(videos, *shape, generator=random) for kind, shape in SIZES.shapes.items()}
     rows = torch.arange(videos)
-    return (
-        made
-        | {"text": torch.randn(2 * videos, 16, generator=random), "video": rows, "asked": rows}
-        | {
-            "question": rows,
-            "prompt": videos + rows,
-        }
-    )
+    text = torch.randn(2 * videos, 16, generator=random)
+    return made | {"text": text, "video": rows, "asked": rows, "question": rows, "prompt": videos + rows}
 
 
 WAYS = [{}, {"gate": "perturbed"}, {"sounds": False}, {"fusion": "product"}, {"streams": ["a_sel", "v_sel", "v_spa"]}]

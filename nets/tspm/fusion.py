@@ -51,15 +51,3 @@ class DeepFusion(nn.Module):
         """Question (B, D) and named streams (B, D) -> logits (B, C)."""
         fused = self.fuse(self.norm(torch.cat([streams[name] for name in self.streams], dim=-1)))  # (B, width)
         return self.classifier(self.mix(torch.cat([fused * self.ask(question), fused, question], dim=-1)))
-
-
-class QuestionOnly(nn.Module):
-    """The question alone: `e = tanh(q)`, classifier."""
-
-    def __init__(self, dim: int, answers: int):
-        super().__init__()
-        self.classifier = nn.Linear(dim, answers)
-
-    def forward(self, question: Tensor, streams: dict[str, Tensor]) -> Tensor:
-        """Question (B, D) -> logits (B, C)."""
-        return self.classifier(question.tanh())

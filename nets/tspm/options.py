@@ -53,7 +53,6 @@ class TSPMOptions(ModelOptions):
     """Tokens of the selected segments (Eq. 3), or of segments 0..K-1 as in the published implementation."""
     streams: list[Stream] = field(default_factory=lambda: ["a_grd", "a_ctx", "a_sel", "v_grd", "v_ctx", "v_spa"])
     """Streams that the fusion concatenates, in order. The paper's Eq. 6 is [a_sel, v_sel, v_spa]."""
-
     ways: int = 8
     """In how many ways the stream `fit` compares the question with what is seen and heard."""
     fusion: Literal["product", "deep"] = "product"

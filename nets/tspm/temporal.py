@@ -1,4 +1,4 @@
-"""Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2), what replaces it in Tables 3 and 4, and one that learns.
+"""Stage 3: TPM, temporal perception (Section 3.2, Eq. 1-2); one that learns; and what replaces either in comparisons.
 
 B questions, V videos, T segments, K selected segments, D hidden width, Df and Dq widths of frame and text features.
 
@@ -80,8 +80,9 @@ class LearnedSelection(nn.Module):
     """The prompt is compared with frames and sounds, and the answer trains it.
 
     `s_t = c_f cos(M_f r, f_t) + c_u cos(M_u r, u_t) + (Q r) . (K [v_t; a_t]) / sqrt(D)`; `w = softmax(s)` (Eq. 1). The
-    largest are selected (Eq. 2) and weighted by a gate, through which the answer's gradient arrives. M_f and M_u start
-    at the identity and K at zero: the first selection is CLIP's own.
+    largest are selected (Eq. 2) and weighted by a gate, through which the answer's gradient arrives. K starts at zero,
+    c_f and c_u at 10 and, where `similar`, M_f and M_u at the identity. So the first scores are those of `Similarity`,
+    plus those of sounds that have learned nothing yet. Without `sounds` there are neither u_t nor a_t.
     """
 
     def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool, gate: nn.Module):

@@ -13,7 +13,7 @@ import torch
 
 from configs import schema
 from configs.stored import model_file, read_stored
-from dataset.kinds import WORDS
+from dataset.kinds import TRUTH, WORDS
 from dataset.question import Wording
 from dataset.text_prompt import FilledPrompt, PromptTable
 from feat_script.clip_vision import encode_words
@@ -53,6 +53,8 @@ class Answerer:
                 f"{path}: tells no prompts or encoders: it is converted, or of an older release; train anew"
             )
         self.config, self.cache = schema.from_dict(stored["config"]), None if cache is None else Path(cache)
+        if TRUTH in self.config.model.kinds:
+            raise UserError(f"{path}: an oracle, which must be told what is true; of any other video nobody knows")
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
         self._wording = Wording(PromptTable(stored["prompts"], str(path), self.config.data.spelling), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended

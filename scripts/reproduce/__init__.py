@@ -1,1 +1,1 @@
-"""The tables and the figure of the paper as a queue of runs: python -m scripts.reproduce."""
+"""Tables as a queue of runs: python -m scripts.reproduce."""
