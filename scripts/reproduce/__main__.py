@@ -34,7 +34,7 @@ from utils.checkpoint import load_checkpoint
 from utils.errors import UserError, command
 from utils.files import writing
 from utils.scoring.metrics import most_frequent, random_choice
-from utils.scoring.paper import LATER, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
+from utils.scoring.paper import LATER, LATER_AVQA, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
 
 
 def frequent(*by: str) -> Baseline:
@@ -153,6 +153,7 @@ TABLES = {
         },
         TABLE7,
         ("All",),
+        later=LATER_AVQA,
         of="avqa",
         questions=choice_of_four,
     ),
