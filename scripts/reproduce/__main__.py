@@ -185,10 +185,10 @@ TABLES = {
         {
             "TSPM, learned": LEARNED,
             "TSPM, published": PUBLISHED,
-            "PSTP-Net": f"{PEER} pstp_net",
-            "PSTP-Net, published": f"{PEER} pstp_net --model.fused projections",
             "ST-AVQA": f"{PEER} st_avqa --model.seconds null",
             "QA-TIGER": f"{PEER} qa_tiger",
+            "PSTP-Net": f"{PEER} pstp_net",
+            "PSTP-Net, published": f"{PEER} pstp_net --model.fused projections",
             "QA-TIGER, published": f"{PEER} qa_tiger --model.ranking mixed",
             "w/o all": WITHOUT["w/o all"],
         },
