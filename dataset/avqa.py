@@ -7,7 +7,7 @@ from dataset.answers import all_choices
 from dataset.free_text import chosen
 from dataset.spec import Dataset
 from utils.errors import UserError
-from utils.scoring.paper import TABLE7
+from utils.scoring.paper import LATER_AVQA, TABLE7
 from utils.text import normalised
 
 CHOICES = 4
@@ -44,6 +44,6 @@ AVQA = Dataset(
     title="AVQA",
     read_row=read_row,
     vocabulary=all_choices,
-    published={"TSPM paper, Table 7": TABLE7},
+    published={"TSPM paper, Table 7": TABLE7, "Later (+ tuned)": LATER_AVQA},
     read_answer=chosen,
 )

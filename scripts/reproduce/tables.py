@@ -146,7 +146,9 @@ def write_table(path: Path, planned: Planned, head: str, failures: dict[Path, st
     if others:
         blocks["Other rows of the paper"] = [Line(row, "TSPM paper", others[row]) for row in others]
     if table.later and comparable:
-        blocks["Published later (* second-hand)"] = [Line(row, "later", table.later[row]) for row in table.later]
+        blocks["Published later (* second-hand, + tunes encoders or a language model)"] = [
+            Line(row, "later", table.later[row]) for row in table.later
+        ]
     shown = table.columns or _columns(planned, ours)
     notes += _notes(planned, list(ours.values()), reference, failures)
     write_markdown(path.with_suffix(".md"), f"# {table.title}, on {on}\n\n    {head}", shown, blocks, notes, reference)
