@@ -75,6 +75,8 @@ def test_markdown(tmp_path):
     )
     write_markdown(tmp_path / "t.md", "# Head", ["All"], {"Ours": LINES[:1]}, [], None)
     assert "| ours | this project | 3 | 61.00 | 58.00 to 63.50 |\n" in (tmp_path / "t.md").read_text()
+    write_markdown(tmp_path / "t.md", "# Head", ["All"], {"Ours": [LINES[0]._replace(interval={})]}, [], None)
+    assert "| ours | this project | 3 | 61.00 |\n" in (tmp_path / "t.md").read_text()
 
 
 def test_csv(tmp_path):

@@ -73,15 +73,19 @@ def write_markdown(
     notes: Sequence[str],
     reference: str | None,
 ) -> None:
-    """Write a table in a block for each heading: means, the interval of "All", and the difference to `reference`."""
+    """Write a table in a block for each heading: means, the interval of "All" where there is one, and the difference to
+    `reference`."""
     text = [head]
+    interval = ["All, 95 %"] if any(line.interval for lines in blocks.values() for line in lines) else []
     against = [f"to {reference}", "95 %", "p"] if reference else []
     for heading, lines in blocks.items():
-        cells = [["", "source", "seeds", *columns, "All, 95 %", *against]]
+        cells = [["", "source", "seeds", *columns, *interval, *against]]
         cells.append(["---"] * 3 + ["---:"] * (len(cells[0]) - 3))
         for line in lines:
             means = [f"{line.mean[column]:.2f}" if column in line.mean else "-" for column in columns]
-            cells.append([line.name, line.source, str(line.seeds or ""), *means, _range(line.interval.get("All"))])
+            cells.append([line.name, line.source, str(line.seeds or ""), *means])
+            if interval:
+                cells[-1].append(_range(line.interval.get("All")))
             if reference:
                 cells[-1] += _against(line.difference)
         text.append(f"**{heading}**\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in cells))

@@ -69,7 +69,7 @@ MUTANTS = [
     Mutant("no tanh before the classifier", "nets/tspm/fusion.py",
            "(fused * question).tanh()", "fused * question",
            "test_model.py::test_converted_weights_give_the_logits_and_selections_of_the_published_network"),
-    Mutant("no tanh of the question alone", "nets/tspm/fusion.py",
+    Mutant("no tanh of the question alone", "nets/means.py",
            "self.classifier(question.tanh())", "self.classifier(question)",
            "test_means.py::test_means_are_those_of_plain_loops"),
     Mutant("default dropout 0.5", "nets/tspm/options.py",
