@@ -181,7 +181,7 @@ TABLES = {
         note="Validation questions, in the epoch that was kept; the test split is not looked at.",
     ),
     "peers": Table(
-        "Networks of the field on the same features, by the same recipe",
+        "Networks of the field on the same features",
         {
             "TSPM, learned": LEARNED,
             "TSPM, published": PUBLISHED,
