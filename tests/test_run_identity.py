@@ -112,6 +112,22 @@ def test_only_what_a_run_reads_decides(data, features):
         folder_of(data, "--data.features", features)
 
 
+def test_the_truth_decides_for_those_who_are_told_it(data, tmp_path):
+    for folder, segments in (("one", [1, 2]), ("same", [1, 2]), ("other", [2, 3])):
+        for split in ("train", "val", "test"):
+            rows = read_json(data.parent / f"{split}.json")
+            questions = {str(row["question_id"]): {"segments": segments} for row in rows}
+            for video in {row["video_id"] for row in rows}:
+                told = {"frame": [160, 90], "performers": [], "questions": questions}
+                write_json(tmp_path / folder / f"{video}.json", told)
+
+    def found(folder, temporal):
+        return folder_of(data, "--data.truth", tmp_path / folder, "--model.temporal", temporal)
+
+    assert found("one", "oracle") == found("same", "oracle") != found("other", "oracle")
+    assert found("one", "top_k") == found("other", "top_k")
+
+
 def test_what_is_missing_is_named(data, tmp_path):
     with pytest.raises(UserError, match=r"absent\.json: no such file"):
         folder_of(data, "--data.val", tmp_path / "absent.json")

@@ -16,11 +16,12 @@ from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.feature_folder import THREADS
 from dataset.features import open_features
-from dataset.kinds import KINDS, WORDS
+from dataset.kinds import KINDS, TRUTH, WORDS
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
 from utils.files import read_json, sha256, write_json
 from utils.progress import tqdm
+from utils.scoring.grounding import truth_of
 
 DIGITS = 12
 ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
@@ -64,9 +65,15 @@ class Contents:
         if data.missing == "skip":
             absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
             asked = asked[~asked["video_id"].isin(absent)]
+        told = {}
+        if TRUTH in kinds and data.truth:
+            truth = truth_of(data.truth, asked)
+            rows = zip(asked["video_id"], asked["question_id"], strict=True)
+            told["truth"] = [truth[video]["questions"][question]["segments"] for video, question in rows]
         sentences = [tuple(asked[column]) for column in ("question_id", "question", "prompt")]
         return _digest(
-            {
+            told
+            | {
                 "annotations": [sha256(path) for path in files],
                 "prompts": prompts,
                 "manifests": manifests,
