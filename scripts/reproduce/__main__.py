@@ -173,7 +173,8 @@ TABLES = {
     "learned_parts": Table(
         "What each part of perception that learns is worth, on validation",
         {"TSPM, learned": LEARNED}
-        | {name: f"{LEARNED} --config configs/ablations/learned_{file}.yaml" for name, file in PARTS.items()},
+        | {name: f"{LEARNED} --config configs/ablations/learned_{file}.yaml" for name, file in PARTS.items()}
+        | {"TSPM, published": PUBLISHED, "TSPM, as printed": f"--config configs/models/tspm_printed.yaml {PUBLISHED}"},
         {},
         ("A", "V", "AV", "All"),
         measure=validated,
