@@ -169,6 +169,7 @@ def test_upload_ask_look_and_leave(new_page, served, clips):
     upload(page, clips[4])
     assert soon(lambda: not list(folder.rglob("3.mp4")))
     page.get_by_role("heading", name="clip 3").wait_for(state="detached")
+    page.wait_for_timeout(2000)  # the server is told of the new video beside this
     page.close()
     assert soon(lambda: not list(folder.rglob("*")))
     assert hosts <= {"127.0.0.1", None}  # None: what the page made itself
