@@ -7,9 +7,9 @@
     python -m scripts.reproduce table1 --row mine "--model.network mine"         a network of your own beside the others
 
 Options of train.py may follow and apply to all runs, such as --train.epochs 5. Writes each table as Markdown and CSV
-into results/<name of the data set>. Runs that are finished are reused; killed and
-repeated, it goes on where it was. A run is known by its options and data, not by its code: after a change
-of the code, move its folder away. Exit status: 0 all done, 1 some runs failed or cannot start, 2 wrong options.
+into results/<name of the data set>. Runs that are finished are reused; killed and repeated, it goes on where it was. A
+run is known by its options and data, not by its code: after a change of the code, move its folder away. Exit status: 0
+all done, 1 some runs failed or cannot start, 2 wrong options.
 """
 
 import argparse
