@@ -14,50 +14,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from feat_script.media import read_audio
-from feat_script.pipeline import extract, find_videos
-from feat_script.vggish import examples, load_vggish
-from utils.cli import Parser
-from utils.errors import UserError, command
-from utils.machine import own_cores
+from feat_script.pipeline import common_options, extract, find_videos
+from feat_script.vggish import VGGish, examples, load_vggish
+from utils.errors import command
 from utils.runtime import set_threads, start
 
 FOLDER = "vggish"
 
 
-def parse(args: list[str] | None = None):
-    """Read the options."""
-    parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--videos", required=True, help="folder of videos; what lies below it counts too")
-    parser.add_argument("--out", default="data/features", help="folder of features")
-    parser.add_argument("--weights", help="VGGish checkpoint (default: that of scripts.download)")
-    parser.add_argument("--hop", type=float, default=1.0, help="seconds between examples of 0.96 s: 1.0 or 0.96")
-    parser.add_argument("--segments", type=int, default=60, help="examples of a video: 60 for MUSIC-AVQA, 10 for AVQA")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where VGGish runs")
-    parser.add_argument("--workers", type=int, default=own_cores(), help="processes that decode")
-    return parser.parse_args(args)
-
-
-def read_examples(path: Path, segments: int, hop: float, start: float = 0.0) -> tuple[Tensor, dict[str, Any]]:
+def read_examples(path: Path, segments: int, hop: float, start: float = 0.0) -> tuple[np.ndarray, dict[str, Any]]:
     """A video's log-mel examples (segments, 96, 64) from `start` on, the last one of its own repeated; its status."""
     audio = read_audio(path, math.ceil((segments - 1) * hop + 0.975), start)  # an example is 15,600 samples
-    batch = examples(torch.from_numpy(audio.samples), hop)[:segments]
+    batch = examples(torch.from_numpy(audio.samples), hop)[:segments].numpy()
     own = min(segments, max(1, math.ceil(audio.seconds / hop - 0.5)))  # those whose middle lies in the video
-    batch[own:] = batch[own - 1].clone()
+    batch[own:] = batch[own - 1]
     return batch, {"padded_segments": segments - own, "audio": audio.state, "problem": audio.problem}
+
+
+@torch.inference_mode()
+def encode_sound(network: VGGish, batch: np.ndarray) -> dict[str, np.ndarray]:
+    """The array of one video's examples, by folder."""
+    device = network.embeddings[-2].weight.device
+    return {FOLDER: network(torch.from_numpy(batch).to(device)).cpu().numpy()}
 
 
 @command
 def main(args: list[str] | None = None) -> int:
     """Extract and return the exit status."""
-    options = parse(args)
-    if options.segments < 1:
-        raise UserError(f"--segments {options.segments}: must be positive")
-    if options.hop > 1:
-        raise UserError(f"--hop {options.hop}: must be at most 1 s, a segment")
-    examples(torch.zeros(0), options.hop)  # complains about an impossible hop
+    parser = common_options(__doc__.split("\n")[0])
+    parser.add_argument("--weights", help="VGGish checkpoint (default: that of scripts.download)")
+    parser.add_argument(
+        "--hop", type=float, choices=[1.0, 0.96], default=1.0, help="seconds between examples of 0.96 s"
+    )
+    options = parser.parse_args(args)
     videos = find_videos(options.videos)
     read = partial(read_examples, segments=options.segments, hop=options.hop)
     with start(options.device, "fp32", "device") as runtime:
@@ -72,11 +63,7 @@ def main(args: list[str] | None = None) -> int:
             "dtype": "float32",
             "hop_seconds": options.hop,
         }
-
-        @torch.inference_mode()
-        def encode(batch: Tensor) -> dict[str, np.ndarray]:
-            return {FOLDER: network(batch.to(runtime.device)).cpu().numpy()}
-
+        encode = partial(encode_sound, network)
         return int(extract(runtime, videos, options.out, {FOLDER: manifest}, read, encode, options.workers) > 0)
 
 

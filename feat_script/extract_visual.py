@@ -14,45 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from feat_script.clip_vision import encode_frames, fit_image, load_clip, schedules
 from feat_script.media import read_frames
-from feat_script.pipeline import extract, find_videos
-from utils.cli import Parser
-from utils.errors import UserError, command
-from utils.machine import own_cores
+from feat_script.pipeline import common_options, extract, find_videos
+from utils.errors import command
 from utils.runtime import set_threads, start
 
 
-def parse(args: list[str] | None = None):
-    """Read the options."""
-    parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--videos", required=True, help="folder of videos; what lies below it counts too")
-    parser.add_argument("--out", default="data/features", help="folder of features")
-    parser.add_argument(
-        "--clip", default="ViT-L/14@336px", help="name of a public CLIP with a ViT, or a checkpoint file"
-    )
-    parser.add_argument(
-        "--tokens", type=int, nargs="*", default=[14], help="merged tokens of a frame; several are possible, or none"
-    )
-    parser.add_argument(
-        "--fit",
-        choices=["crop", "squash"],
-        default="crop",
-        help="crop: CLIP's own centre square, which cuts 7/16 off a 16:9 frame; squash: the whole frame, out of shape",
-    )
-    parser.add_argument("--segments", type=int, default=60, help="frames of a video: 60 for MUSIC-AVQA, 10 for AVQA")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where CLIP runs")
-    parser.add_argument("--workers", type=int, default=own_cores(), help="processes that decode")
-    return parser.parse_args(args)
-
-
-def read_squares(path: Path, segments: int, size: int, fit: str) -> tuple[Tensor, dict[str, Any]]:
+def read_squares(path: Path, segments: int, size: int, fit: str) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a video's frames, square (segments, size, size, 3) uint8, and its status."""
     frames = read_frames(path, segments, partial(fit_image, size=size, fit=fit))
     status = {"padded_segments": segments - frames.own, "problem": frames.problem}
-    return torch.from_numpy(np.stack(frames.images)), status
+    return np.stack(frames.images), status
 
 
 def kinds(
@@ -83,9 +57,9 @@ def kinds(
     return found
 
 
-def encode_video(model, images: Tensor, merging: dict[int, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def encode_video(model, images: np.ndarray, merging: dict[int, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The arrays of one video's frames, by folder."""
-    features = encode_frames(model, images, merging)
+    features = encode_frames(model, torch.from_numpy(images), merging)
     arrays = {"clip_frame": features.frame.half()}
     arrays |= {f"clip_token_{s}": tokens.half() for s, tokens in features.tokens.items()}
     arrays |= {f"clip_token_{s}_source": source.byte() for s, source in features.source.items()}
@@ -95,9 +69,20 @@ def encode_video(model, images: Tensor, merging: dict[int, tuple[int, ...]]) -> 
 @command
 def main(args: list[str] | None = None) -> int:
     """Extract and return the exit status."""
-    options = parse(args)
-    if options.segments < 1:
-        raise UserError(f"--segments {options.segments}: must be positive")
+    parser = common_options(__doc__.split("\n")[0])
+    parser.add_argument(
+        "--clip", default="ViT-L/14@336px", help="name of a public CLIP with a ViT, or a checkpoint file"
+    )
+    parser.add_argument(
+        "--tokens", type=int, nargs="*", default=[14], help="merged tokens of a frame; several are possible, or none"
+    )
+    parser.add_argument(
+        "--fit",
+        choices=["crop", "squash"],
+        default="crop",
+        help="crop: CLIP's own centre square, which cuts 7/16 off a 16:9 frame; squash: the whole frame, out of shape",
+    )
+    options = parser.parse_args(args)
     videos = find_videos(options.videos)
     with start(options.device, "fp32", "device") as runtime:
         with runtime.main_first():  # one process downloads

@@ -7,7 +7,6 @@ is not whole is done again; whatever is whole is left untouched.
 
 import contextlib
 import csv
-import io
 import os
 import sys
 import time
@@ -18,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from jsonargparse.typing import PositiveInt
 
 from feat_script.reading import Read, read_all
 from feat_script.status import as_noted, is_current, read_status, write_status
+from utils.cli import Parser
 from utils.errors import UserError
-from utils.files import array_sha256, holds_npy, save_npy, write_bytes, writing
+from utils.files import array_sha256, atomic_path, holds_npy, save_npy, writing
+from utils.machine import own_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
 from utils.runtime import Runtime
@@ -32,7 +33,20 @@ SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".m
 FAILURES = "failures.csv"
 THREADS = 8  # that look for what is whole; they wait for the disk
 
-Encode = Callable[[Tensor], dict[str, np.ndarray]]  # here: what was read -> an array for each kind's folder
+Encode = Callable[[np.ndarray], dict[str, np.ndarray]]  # here: what was read -> an array for each kind's folder
+
+
+def common_options(description: str) -> Parser:
+    """A parser of the options that the extraction of sound and that of pictures share."""
+    parser = Parser(description=description)
+    parser.add_argument("--videos", required=True, help="folder of videos; what lies below it counts too")
+    parser.add_argument("--out", default="data/features", help="folder of features")
+    parser.add_argument(
+        "--segments", type=PositiveInt, default=60, help="seconds of a video: 60 for MUSIC-AVQA, 10 for AVQA"
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where the encoder runs")
+    parser.add_argument("--workers", type=PositiveInt, default=own_cores(), help="processes that decode")
+    return parser
 
 
 def find_videos(folder: str | Path) -> dict[str, Path]:
@@ -81,26 +95,21 @@ def extract(
     Each process of `runtime` takes its share of the videos. Raises `UserError` where a folder's manifest contradicts
     this run, and for a full disk.
     """
-    if workers < 1:
-        raise UserError(f"--workers {workers}: at least one process must decode")
+    out = Path(out)
     for kind, manifest in manifests.items():
-        _sweep(Path(out) / kind)
-        claim_manifest(Path(out) / kind, manifest)
-    first = Path(out) / next(iter(manifests))
+        claim_manifest(out / kind, manifest)
+        _sweep(out / kind)
+    first = out / next(iter(manifests))
 
     share = dict(list(videos.items())[runtime.rank :: runtime.world])
     todo: dict[str, Path] = {}
     failures: list[tuple[str, str, str]] = []
     notes: Counter[str] = Counter()
-    longest = max(0, os.pathconf(first, "PC_NAME_MAX")) or 255  # some disks do not say
-    for name, status in _held(share, Path(out), manifests, quiet=not runtime.is_main):
+    for name, status in _held(share, out, manifests, quiet=not runtime.is_main):
         if status:
             notes.update(_notes(status))
-        elif reason := _unusable(name, longest):
-            failures.append((name, str(share[name]), reason))
         else:
             todo[name] = share[name]
-    whole = len(share) - len(todo) - len(failures)
     reading = read_all(todo, read, min(workers, len(todo)))
     shown = {"total": len(todo), "desc": first.name, "unit": "video", "disable": not (runtime.is_main and todo)}
     for name, data, status in tqdm(reading, **shown):
@@ -112,22 +121,20 @@ def extract(
             failures.append((name, str(todo[name]), error))
             continue
         for kind, array in arrays.items():
-            save_npy(Path(out) / kind / f"{name}.npy", array)
+            save_npy(out / kind / f"{name}.npy", array)
         digests = {kind: array_sha256(array) for kind, array in arrays.items()}
         write_status(first, name, status | {"features": digests})
         notes.update(_notes(status))
 
-    parts = runtime.gather((failures, notes, whole, len(share)))
+    parts = runtime.gather((failures, notes, len(todo)))
     if runtime.is_main:
-        _report(first, parts)
+        _report(first, len(videos), parts)
     runtime.wait()  # torchrun ends all processes as soon as one of them exits with a failure
     return sum(len(failures) for failures, *_ in parts)
 
 
 def _sweep(folder: Path) -> None:
-    """Make the folder, or remove what killed runs left half-written in it: no write takes an hour."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    """Remove what killed runs left half-written in a folder: no write takes an hour."""
     for path in folder.glob(".tmp-*"):
         with contextlib.suppress(OSError):  # another process sweeps too; or a disk that is only read
             if path.stat().st_mtime < time.time() - 3600:
@@ -155,16 +162,6 @@ def _held(
         yield from zip(videos, bar, strict=True)
 
 
-def _unusable(name: str, longest: int) -> str | None:
-    """Why no feature file can have a video's name, if so; `longest` is the most bytes that a file's name may have."""
-    most = longest - len(".json")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename the file"
-    return None if size <= most else f"its name has {size} bytes, but features' can have {most}; rename the file"
-
-
 def _fault(arrays: dict[str, np.ndarray], manifests: dict[str, dict[str, Any]]) -> str | None:
     """What is wrong with a video's arrays. That they are not what the manifest says would be a mistake of ours."""
     for kind, array in arrays.items():
@@ -184,13 +181,12 @@ def _notes(status: dict[str, Any]) -> list[str]:
     return [note for note, holds in notes.items() if holds]
 
 
-def _report(folder: Path, parts: list) -> None:
+def _report(folder: Path, videos: int, parts: list) -> None:
     """Write `failures.csv`, or remove an old one, and say what was done."""
     failures = sorted(failure for failures, *_ in parts for failure in failures)
-    notes: Counter[str] = sum((notes for _, notes, _, _ in parts), Counter())
-    whole, videos = (sum(part[column] for part in parts) for column in (2, 3))
-    extracted = videos - whole - len(failures)
-    print(f"{folder}: {videos} videos, {whole} were whole, {extracted} extracted", file=sys.stderr)
+    notes: Counter[str] = sum((notes for _, notes, _ in parts), Counter())
+    todo = sum(todo for *_, todo in parts)
+    print(f"{folder}: {videos} videos, {videos - todo} were whole, {todo - len(failures)} extracted", file=sys.stderr)
     for note, count in sorted(notes.items()):
         print(f"  {count} {note}", file=sys.stderr)
     path = folder / FAILURES
@@ -198,9 +194,8 @@ def _report(folder: Path, parts: list) -> None:
         print(f"  {len(failures)} failed, listed in {path}:", file=sys.stderr)
         for name, _, reason in failures:
             print(f"    {name}: {reason}", file=sys.stderr)
-        table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("video_id", "file", "reason"), *failures])
-        write_bytes(path, table.getvalue().encode(errors="backslashreplace"))
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
+            csv.writer(file, lineterminator="\n").writerows([("video_id", "file", "reason"), *failures])
     elif path.exists():
         with writing(path):
             path.unlink(missing_ok=True)

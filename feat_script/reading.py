@@ -6,25 +6,25 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from feat_script.media import MediaError
 from feat_script.status import stamp
-from utils.errors import UserError
 from utils.files import sha256
 from utils.progress import tqdm
 
 AHEAD = 2  # videos that a process reads ahead
+LONGEST = 250  # bytes of a name: of 255 that disks allow, ".json" is taken
 
-Read = Callable[[Path], tuple[Tensor, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
-Item = tuple[str, Tensor | None, dict[str, Any]]  # an id, what was read or None, the status with any "error"
+Read = Callable[[Path], tuple[np.ndarray, dict[str, Any]]]  # in a worker: a video -> what to encode, its status
+Item = tuple[str, np.ndarray | None, dict[str, Any]]  # an id, what was read or None, the status with any "error"
 
 
 def read_all(videos: dict[str, Path], read: Read, workers: int) -> Iterator[Item]:
@@ -52,29 +52,13 @@ def read_all(videos: dict[str, Path], read: Read, workers: int) -> Iterator[Item
 def _read_ahead(videos: list[tuple[str, Path]], read: Read, workers: int) -> Iterator[Item]:
     """The videos in order, read in processes. Raises `BrokenProcessPool` when one of these dies."""
     with ProcessPoolExecutor(workers, initializer=begin_worker) as pool:
-        pending: deque[Future[Item]] = deque()
+        pending: deque = deque()
         for video in videos:
             pending.append(pool.submit(_read_one, *video, read))
             if len(pending) == AHEAD * workers:
-                yield _received(pending.popleft())
+                yield pending.popleft().result()
         while pending:
-            yield _received(pending.popleft())
-
-
-def _received(future: Future[Item]) -> Item:
-    """What a process read. Whatever goes wrong in reading is in there; here it is the way from one process to another.
-
-    Raises `UserError` where the shared memory is full, and `BrokenProcessPool` when the process died.
-    """
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise
-    except RuntimeError as error:
-        raise UserError(
-            f"a video that was read does not fit the shared memory ({error}); give /dev/shm more room (of a "
-            "container: --shm-size) or take fewer --workers, and run again to go on"
-        ) from error
+            yield pending.popleft().result()
 
 
 def begin_worker() -> None:
@@ -93,6 +77,7 @@ def begin_worker() -> None:
 
 def _read_one(name: str, path: Path, read: Read) -> Item:
     try:
+        _check_name(name)
         before = stamp(path)
         data, status = read(path)
         digest = sha256(path)
@@ -103,3 +88,13 @@ def _read_one(name: str, path: Path, read: Read) -> Item:
     except Exception as error:  # one strange file must not end a run of days; it is listed with this reason
         return name, None, {"error": f"{type(error).__name__}: {error}"}
     return name, data, {"file": path.name, "source": before | {"sha256": digest}, **status}
+
+
+def _check_name(name: str) -> None:
+    """Raise `MediaError` for the name of a video that no file of features can have."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise MediaError("its name is not UTF-8; rename the file") from None
+    if size > LONGEST:
+        raise MediaError(f"its name has {size} bytes, but features' can have {LONGEST}; rename the file")

@@ -4,7 +4,6 @@ N examples of 96 frames; a frame is 400 samples at 16 kHz, its hop 160; an examp
 default, so that example i is what second i would give alone.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +48,10 @@ def log_mel(samples: Tensor) -> Tensor:
 
 
 def examples(samples: Tensor, hop_seconds: float = 1.0) -> Tensor:
-    """Cut mono samples at 16 kHz into log-mel examples (N, 96, 64), one each `hop_seconds`; the rest is dropped.
-
-    Raises `UserError` where the hop is no whole number of 10 ms frames.
-    """
-    hop = hop_seconds * RATE / HOP
-    if hop < 1 or not math.isclose(hop, round(hop)):
-        raise UserError(f"--hop {hop_seconds}: must be a positive multiple of {HOP / RATE} s, such as 1.0 or 0.96")
+    """Cut mono samples at 16 kHz into log-mel examples (N, 96, 64), one each `hop_seconds`; the rest is dropped."""
     if len(samples) < WINDOW + (FRAMES - 1) * HOP:
         return torch.empty(0, FRAMES, BANDS)
-    return log_mel(samples).unfold(0, FRAMES, round(hop)).transpose(1, 2).contiguous()
+    return log_mel(samples).unfold(0, FRAMES, round(hop_seconds * RATE / HOP)).transpose(1, 2).contiguous()
 
 
 class VGGish(nn.Module):

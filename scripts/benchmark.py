@@ -251,12 +251,13 @@ def extraction(runtime: Runtime, rounds: int, video: Path, visual: Any = None) -
         clip.model.convert_weights(model)
     model.to(device).eval()
     size, vggish = model.visual.input_resolution, VGGish().eval().to(device)
-    images, sound = read_squares(video, frames, size, "crop")[0].to(device), read_examples(video, frames, 1.0)[0]
+    read = read_squares(video, frames, size, "crop")[0], read_examples(video, frames, 1.0)[0]
+    images, sound = (torch.from_numpy(array).to(device) for array in read)
     tasks: dict[str, Task] = {
         "peak": products(model.visual.conv1.weight.dtype, device),
         "decoding frames": lambda: read_squares(video, seconds, size, "crop"),
         "decoding sound": lambda: read_examples(video, seconds, 1.0),
-        "VGGish": partial(vggish, sound.to(device)),
+        "VGGish": partial(vggish, sound),
         "CLIP": partial(encode_frames, model, images, {}),
         "CLIP, merging": partial(encode_frames, model, images, schedules(model.visual, [14])),
     }

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from feat_script.clip_vision import count_tokens, encode_sentences, fit_image, load_clip
-from feat_script.extract_audio import read_examples
+from feat_script.extract_audio import FOLDER, encode_sound, read_examples
 from feat_script.extract_visual import encode_video
 from feat_script.media import MediaError, read_duration, read_frames
 from feat_script.vggish import load_vggish
@@ -150,7 +149,7 @@ class Encoders:
         token = self.manifests.get("token")
         merging = {token["shape"][1]: tuple(token["merge_schedule"])} if token else {}
         set_threads(self.clip, segments * len(self.clip.visual.positional_embedding))
-        made = encode_video(self.clip, torch.from_numpy(np.stack(squares)), merging)
+        made = encode_video(self.clip, np.stack(squares), merging)
         seen.features["frame"] = made["clip_frame"]
         for tokens in merging:
             seen.features["token"] = made[f"clip_token_{tokens}"]
@@ -168,13 +167,9 @@ class Encoders:
         if status["problem"]:
             seen.notes.append(f"its sound is damaged ({status['problem']}): heard as far as it decodes")
         set_threads(self.vggish, segments)
-        seen.features["audio"] = self._vggish(batch)
-        seen.mel = batch.numpy().astype(np.float16)
+        seen.features["audio"] = encode_sound(self.vggish, batch)[FOLDER]
+        seen.mel = batch.astype(np.float16)
         seen.own = max(seen.own, segments - status["padded_segments"])
-
-    @torch.inference_mode()
-    def _vggish(self, batch: Tensor) -> np.ndarray:
-        return self.vggish(batch.to(self.device)).cpu().numpy()
 
 
 def _find(manifest: dict[str, Any], folders: Sequence[Path]) -> Path:

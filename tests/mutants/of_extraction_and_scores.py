@@ -39,7 +39,7 @@ MUTANTS = [
            "x.permute(0, 2, 3, 1).flatten(1)", "x.flatten(1)",
            "test_vggish.py::test_network_equals_a_plain_sequential"),
     Mutant("a hop of an example's length", "feat_script/vggish.py",
-           "unfold(0, FRAMES, round(hop))", "unfold(0, FRAMES, FRAMES)",
+           "unfold(0, FRAMES, round(hop_seconds * RATE / HOP))", "unfold(0, FRAMES, FRAMES)",
            "test_vggish.py::test_hop_of_one_second_equals_each_second_alone"),
     Mutant("colours in the wrong order", "feat_script/clip_vision.py",
            ".permute(0, 3, 1, 2).float() / 255", ".flip(3).permute(0, 3, 1, 2).float() / 255",
