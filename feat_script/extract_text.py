@@ -33,25 +33,6 @@ BLOCK = 2048  # sentences that are encoded before they are written
 Rows = dict[str, list[tuple[str, Any]]]  # by sentence: the (file, id) of the rows that need it
 
 
-def parse(args: list[str] | None = None):
-    """Read the options."""
-    parser = Parser(description=__doc__.split("\n")[0])
-    parser.add_argument("--annotations", required=True, nargs="+", help="annotation files of MUSIC-AVQA or AVQA (JSON)")
-    parser.add_argument("--prompts", default="dataset/TextPrompt.xlsx", help="spreadsheet of prompts")
-    parser.add_argument("--sheet", default="MUSIC-AVQA", help="its sheet")
-    parser.add_argument(
-        "--spelling", choices=["words", "published"], default="words", help="as data.spelling in training"
-    )
-    parser.add_argument("--clip", default="ViT-L/14@336px", help="name of a public CLIP, or a checkpoint file")
-    parser.add_argument("--out", default="data/features", help="folder of features")
-    parser.add_argument(
-        "--words", action="store_true", help="also the words of the questions, for networks that read them"
-    )
-    parser.add_argument("--truncate", action="store_true", help="cut what CLIP cannot read off long sentences")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where CLIP runs")
-    return parser.parse_args(args)
-
-
 def read_sentences(paths: list[str], table: PromptTable) -> tuple[Rows, list[str], list[str]]:
     """The distinct questions and prompts of annotation files in their order; those of them that are questions; and a
     line for each row left out.
@@ -85,40 +66,34 @@ def refuse_long(sentences: Rows, most: int) -> None:
         raise UserError("\n  ".join([f"{said}shorten them, or take the first {most} of each by --truncate", *listed]))
 
 
-def stored_sentences(files: TextRows, shape: tuple[int, ...], dtype: str) -> list[str]:
-    """The sentences that have whole rows, of this shape, already."""
+def stored_sentences(files: TextRows, row: np.dtype) -> list[str]:
+    """The sentences that have whole rows, of this shape and dtype, already."""
     try:
         sentences = read_json(files.sentences)
-        (rows, *rest), found = npy_header(files.features)
+        (rows, *shape), dtype = npy_header(files.features)
     except ValueError:
         return []  # none yet, lost or cut: encoded again
-    whole = isinstance(sentences, list) and rows >= len(sentences) and rest == [*shape] and found == np.dtype(dtype)
+    whole = isinstance(sentences, list) and rows >= len(sentences) and np.dtype((dtype, (*shape,))) == row
     return sentences if whole and not files.is_damaged(sentences) else []
 
 
 def encode_new(
-    encode: Callable[[list[str], bool], np.ndarray],
-    new: list[str],
-    files: TextRows,
-    held: list[str],
-    shape: tuple[int, ...],
-    dtype: str,
-    truncate: bool,
+    encode: Callable[[list[str]], np.ndarray], new: list[str], files: TextRows, held: list[str], row: np.dtype
 ) -> None:
     """Append the rows of new sentences to those of the sentences that are held, a block at a time.
 
     Within a block the rows are written first and its sentences listed after, so what is listed always has its rows.
     """
-    path, header = files.features, header_bytes((len(held) + len(new), *shape), np.dtype(dtype))
+    path = files.features
     with writing(path.parent):
         for listed in () if held else (files.digest, files.sentences):  # what they list would have rows of zeros
             listed.unlink(missing_ok=True)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(header)
+        file.write(header_bytes((len(held) + len(new), *row.shape), row.base))
         if held:
             file.write(np.load(path, mmap_mode="r")[: len(held)])
         begin = file.tell()
-        file.truncate(begin + len(new) * int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        file.truncate(begin + len(new) * row.itemsize)
     with (
         writing(path),
         open(path, "r+b") as file,
@@ -127,7 +102,7 @@ def encode_new(
         file.seek(begin)
         for first in range(0, len(new), BLOCK):
             block = new[first : first + BLOCK]
-            rows = encode(block, truncate)
+            rows = encode(block)
             if not np.isfinite(rows).all():
                 raise UserError("--clip: gives text features that are not finite")
             file.write(rows.data)
@@ -144,7 +119,21 @@ def encode_new(
 @command
 def main(args: list[str] | None = None) -> int:
     """Encode what is new and return the exit status."""
-    options = parse(args)
+    parser = Parser(description=__doc__.split("\n")[0])
+    parser.add_argument("--annotations", required=True, nargs="+", help="annotation files of MUSIC-AVQA or AVQA (JSON)")
+    parser.add_argument("--prompts", default="dataset/TextPrompt.xlsx", help="spreadsheet of prompts")
+    parser.add_argument("--sheet", default="MUSIC-AVQA", help="its sheet")
+    parser.add_argument(
+        "--spelling", choices=["words", "published"], default="words", help="as data.spelling in training"
+    )
+    parser.add_argument("--clip", default="ViT-L/14@336px", help="name of a public CLIP, or a checkpoint file")
+    parser.add_argument("--out", default="data/features", help="folder of features")
+    parser.add_argument(
+        "--words", action="store_true", help="also the words of the questions, for networks that read them"
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut what CLIP cannot read off long sentences")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where CLIP runs")
+    options = parser.parse_args(args)
     folder = Path(options.out) / FOLDER
     with start(options.device, "fp32", "device") as runtime:
         if not runtime.is_main:  # minutes of work in all: one process does it
@@ -155,18 +144,19 @@ def main(args: list[str] | None = None) -> int:
         width = model.text_projection.shape[1]
         manifest = {"version": 1, "kind": "text", "encoder": name, "weights_sha256": digest}
         claim_manifest(folder, manifest | {"shape": [width], "dtype": "float32"})
-        kinds = [("sentences", list(wanted), text_rows(folder), encode_sentences, (width,), "float32")]
+        row = np.dtype(("float32", (width,)))
+        kinds = [("sentences", list(wanted), text_rows(folder), encode_sentences, row)]
         if options.words:
-            shape = (model.context_length, *model.ln_final.normalized_shape)
-            kinds.append(("questions, their words", questions, word_rows(folder), encode_words, shape, "float16"))
-        for what, sentences, files, encode, shape, dtype in kinds:
-            held = stored_sentences(files, shape, dtype)
+            row = np.dtype(("float16", (model.context_length, *model.ln_final.normalized_shape)))
+            kinds.append(("questions, their words", questions, word_rows(folder), encode_words, row))
+        for what, sentences, files, encode, row in kinds:
+            held = stored_sentences(files, row)
             known = set(held)
             new = [sentence for sentence in sentences if sentence not in known]
             if not options.truncate:
                 refuse_long({sentence: wanted[sentence] for sentence in new}, model.context_length)
             if new:
-                encode_new(partial(encode, model), new, files, held, shape, dtype, options.truncate)
+                encode_new(partial(encode, model, truncate=options.truncate), new, files, held, row)
             print(f"{folder}: {len(sentences)} distinct {what}, {len(new)} of them new; {len(held) + len(new)} in all")
     if faults:
         print("\n  ".join([f"{len(faults)} rows of the annotations left out:", *faults[:3]]), file=sys.stderr)

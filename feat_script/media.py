@@ -65,25 +65,28 @@ def read_frames(
         step = float(1 / (stream.average_rate or 25))  # s, where a file does not say
         aspect = float(stream.sample_aspect_ratio or 1)
         images: list = []
-        held, begin, shown = None, -step, None  # the frame on the screen, since when, what `prepare` made of it
+
+        def show(frame, until: float) -> None:
+            """The frame is on the screen in the middle of all seconds up to `until` that have none yet."""
+            if (due := min(segments, math.ceil(until - 0.5)) - len(images)) > 0:
+                images.extend([prepare(_upright_rgb(frame, aspect))] * due)
+
+        held, begin = None, -step  # the frame on the screen, since when
         for frame in decoder:
             time = decoder.time(frame)
             if time is None:
                 time = begin + step
-            while len(images) < segments and len(images) + 0.5 < time:  # before this frame comes, `held` is shown
-                shown = prepare(_upright_rgb(held or frame, aspect)) if shown is None else shown
-                images.append(shown)
+            show(held or frame, time)
             if len(images) == segments:
                 return Frames(images, segments, decoder.problem)
-            held, shown, begin = frame, None, time
+            held, begin = frame, time
         if held is None:
             raise MediaError(f"no frame can be decoded ({decoder.problem or 'the video stream is empty'})")
         end = begin + (float(held.duration * stream.time_base) or step)
         if start and end <= 0:
             raise MediaError(f"its picture ends at {start + end:.1f} s, before {start:g} s")
-        own = min(segments, max(1, len(images), math.ceil(end - 0.5)))
-        if len(images) < own:
-            images += [prepare(_upright_rgb(held, aspect)) if shown is None else shown] * (own - len(images))
+        show(held, max(1, end))
+        own = len(images)
         images += images[-1:] * (segments - own)
         return Frames(images, own, decoder.problem)
 

@@ -96,22 +96,18 @@ def load_vggish(weights: str | Path | None = None) -> tuple[VGGish, str]:
     """
     path = Path(weights) if weights else public_weights()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = bare_state(torch.load(path, map_location="cpu", weights_only=True))
+        conv = [state[f"features.{key}.weight"].shape[0] for key in CONV_KEYS]
+        fc = [state[f"embeddings.{key}.weight"].shape[0] for key in (0, 2, 4)]
+        network = VGGish(conv, fc)
+        network.load_state_dict(state)
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; give --weights a VGGish checkpoint, or fetch the public one with: "
             "python -m scripts.download vggish"
         ) from None
-    except Exception as error:  # torch.load raises whatever its reader trips over, with messages of many lines
-        raise UserError(f"{path}: not a PyTorch checkpoint ({type(error).__name__})") from error
-    try:
-        state = bare_state(state)
-        conv = [state[f"features.{key}.weight"].shape[0] for key in CONV_KEYS]
-        fc = [state[f"embeddings.{key}.weight"].shape[0] for key in (0, 2, 4)]
-        network = VGGish(conv, fc)
-        network.load_state_dict(state)
-    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # torch.load raises whatever its reader trips over
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
             f"{path}: not a VGGish checkpoint with the keys features.* and embeddings.* ({reason})"
         ) from error

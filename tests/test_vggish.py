@@ -152,7 +152,7 @@ def test_load_is_strict(tmp_path):
         with pytest.raises(UserError, match="not a VGGish checkpoint"):
             load_vggish(tmp_path / name)
     (tmp_path / "text.pth").write_text("not weights")
-    with pytest.raises(UserError, match="not a PyTorch checkpoint"):
+    with pytest.raises(UserError, match="not a VGGish checkpoint"):
         load_vggish(tmp_path / "text.pth")
     with pytest.raises(UserError, match="no such file"):
         load_vggish(tmp_path / "absent.pth")

@@ -5,7 +5,7 @@ from tests.mutants import Mutant
 # fmt: off
 MUTANTS = [
     Mutant("frames at the beginning of a second", "feat_script/media.py",
-           "len(images) + 0.5 < time", "len(images) < time",
+           "math.ceil(until - 0.5)", "math.ceil(until)",
            "test_media.py::test_variable_rate_shows_the_last_frame_begun"),
     Mutant("a video that starts late begins at once", "feat_script/media.py",
            "max(0, container.start_time or 0)", "0 * (container.start_time or 0)",
@@ -67,7 +67,7 @@ MUTANTS = [
            "(model.ln_final(model.transformer(x.transpose(0, 1)).transpose(0, 1)) @ model.text_projection).half()",
            "test_words.py::test_words_are_what_clip_projects"),
     Mutant("sentences without rows count as encoded", "feat_script/extract_text.py",
-           "rows >= len(sentences) and rest", "rest",
+           "rows >= len(sentences) and ", "",
            "test_extract_text.py::test_harmed_features_are_encoded_again"),
     Mutant("sentences are listed before their rows", "feat_script/extract_text.py",
            "            held = held + block\n", "            held = held + new\n",
