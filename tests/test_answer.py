@@ -124,6 +124,9 @@ def test_features_are_kept_by_the_contents_of_the_file(asked_run, video, tmp_pat
     gone = cache / "gone.npz"  # listed, and removed by another process since
     monkeypatch.setattr(Path, "glob", lambda *_: [gone, *cache.iterdir()])
     cached.ask(copy, [QUESTION], start=1)
+    monkeypatch.undo()
+    monkeypatch.setattr(encoders, "KEPT", 1)
+    cached.ask(copy, [QUESTION], start=3)
     assert len(list(cache.iterdir())) == 1
 
 

@@ -3,12 +3,13 @@
 T segments, M input tokens of a frame (the class token and the patches).
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,28 +67,20 @@ class Encoders:
     def __init__(self, manifests: dict[str, dict[str, Any]], folders: Sequence[Path], device: torch.device):
         if strange := manifests.keys() - KNOWN:
             raise UserError(f"the model reads features of the kind {min(strange)!r}, which no encoder here makes")
-        self.manifests, self.device = manifests, device
+        self.manifests = manifests
         self.fit: str = manifests.get("token", manifests.get("frame", {})).get("fit") or ""  # where pictures are seen
-        self._text: dict[str, np.ndarray] = {}
-        path = _find(manifests["text"], folders)
-        self.clip, _, digest = load_clip(str(path), device)
-        _require(manifests["text"], digest, path)
+        self.clip, *_ = load_clip(str(_find(manifests["text"], folders)), device)
         if "audio" in manifests:
-            path = _find(manifests["audio"], folders)
-            self.vggish, digest = load_vggish(path)
-            _require(manifests["audio"], digest, path)
+            self.vggish, _ = load_vggish(_find(manifests["audio"], folders))
             self.vggish.to(device)
 
-    def encode(self, sentences: Iterable[str]) -> np.ndarray:
+    def encode(self, sentences: list[str]) -> np.ndarray:
         """Features (N, Dq) float32 of N sentences. Raises `UserError` for one that is too long for CLIP."""
-        sentences = list(sentences)
-        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._text]
-        for sentence in new:
-            if (held := count_tokens(sentence)) > (most := self.clip.context_length):
+        most = self.clip.context_length
+        for sentence in sentences:
+            if (held := count_tokens(sentence)) > most:
                 raise UserError(f"'{sentence[:60]}...': has {held} tokens, but CLIP reads at most {most}; shorten it")
-        if new:
-            self._text |= zip(new, encode_sentences(self.clip, new), strict=True)
-        return np.stack([self._text[sentence] for sentence in sentences])
+        return encode_sentences(self.clip, sentences)
 
     def look(self, video: Path, start: float, segments: int, cache: Path | None, progress: Progress) -> Seen:
         """The features of `segments` seconds of a video from `start` on; `cache` is a folder of those made before.
@@ -121,9 +114,6 @@ class Encoders:
                 self._hear(video, start, segments, seen)
         except MediaError as error:
             raise UserError(f"{video}: {error}") from error
-        for kind, array in seen.features.items():
-            if not np.isfinite(array).all():
-                raise UserError(f"{video}: its {kind} features are not finite; the encoder cannot tell anything of it")
         if seen.own < segments:
             end = start + seen.own
             seen.notes.append(f"the model sees {segments} s: from {end:g} s on it saw the last second again and again")
@@ -160,10 +150,9 @@ class Encoders:
     def _hear(self, video: Path, start: float, segments: int, seen: Seen) -> None:
         """Read and encode the sound."""
         batch, status = read_examples(video, segments, self.manifests["audio"]["hop_seconds"], start)
-        if status["audio"] != "sound":
-            seen.notes.append(
-                {"absent": "has no sound: heard as silence", "silent": "its sound is silence"}[status["audio"]]
-            )
+        silence = {"absent": "has no sound: heard as silence", "silent": "its sound is silence"}
+        if status["audio"] in silence:
+            seen.notes.append(silence[status["audio"]])
         if status["problem"]:
             seen.notes.append(f"its sound is damaged ({status['problem']}): heard as far as it decodes")
         set_threads(self.vggish, segments)
@@ -174,30 +163,21 @@ class Encoders:
 
 def _find(manifest: dict[str, Any], folders: Sequence[Path]) -> Path:
     """The file with the weights that a manifest names. Raises `UserError` where it is not there."""
-    digest, encoder = manifest["weights_sha256"], manifest["encoder"]
+    digest, searched = manifest["weights_sha256"], [SMALL, *folders]
+    paths = [path for folder in searched for path in sorted(folder.glob("*.pt*"))]
     remedy = "give its folder with --encoders DIR"
     for name, files in CATALOGUE.items():
         for file in files:
             if file.sha256 and digest.startswith(file.sha256):
-                if Path(file.path).exists():
-                    return Path(file.path)
+                paths.insert(0, Path(file.path))
                 remedy = f"fetch it with: python -m scripts.download {name}"
-    searched = [SMALL, *folders]
-    for path in itertools.chain.from_iterable(sorted(folder.glob("*.pt*")) for folder in searched):
-        if sha256(path) == digest:
+    for path in paths:
+        if path.exists() and sha256(path) == digest:
             return path
     raise UserError(
-        f"{', '.join(map(str, searched))}: no file there has the SHA-256 {digest} of the encoder {encoder!r} that the "
-        f"model was trained with; {remedy}"
+        f"{', '.join(map(str, searched))}: no file there has the SHA-256 {digest} of the encoder "
+        f"{manifest['encoder']!r} that the model was trained with; {remedy}"
     )
-
-
-def _require(manifest: dict[str, Any], digest: str, path: Path) -> None:
-    if digest != manifest["weights_sha256"]:
-        raise UserError(
-            f"{path}: has the SHA-256 {digest}, but the model was trained with that of {manifest['weights_sha256']}; "
-            "fetch it anew"
-        )
 
 
 def _jpeg(image: np.ndarray) -> bytes:
@@ -214,16 +194,9 @@ def _save(path: Path, seen: Seen) -> None:
     held |= {f"kind {kind}": array for kind, array in seen.features.items()}
     with atomic_path(path) as temporary:
         np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **held)
-    for old in sorted(path.parent.glob("*.npz"), key=_written)[:-KEPT]:
-        old.unlink(missing_ok=True)
-
-
-def _written(path: Path) -> float:
-    """When a file was written; long ago where another process has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+    with contextlib.suppress(FileNotFoundError):  # another process drops them just now
+        for old in sorted(path.parent.glob("*.npz"), key=lambda held: held.stat().st_mtime)[:-KEPT]:
+            old.unlink()
 
 
 def _load(path: Path) -> Seen | None:

@@ -17,7 +17,7 @@ MUTANTS = [
            "self.manifests, start, segments]", "self.manifests, segments]",
            "test_answer.py::test_features_are_kept_by_the_contents_of_the_file"),
     Mutant("asked: any encoder will do", "scripts/answering/encoders.py",
-           "if sha256(path) == digest:", "if path.exists():",
+           "if path.exists() and sha256(path) == digest:", "if path.exists():",
            "test_answer.py::test_encoders_are_known_by_their_digests"),
     Mutant("asked: time is counted from the beginning", "feat_script/media.py",
            "/ av.time_base + start  #", "/ av.time_base  #",
