@@ -61,11 +61,10 @@ def find_videos(folder: str | Path) -> dict[str, Path]:
     missed: list[OSError] = []
     seen = set()  # real folders: links may lead round in circles
     for here, folders, files in os.walk(folder, followlinks=True, onerror=missed.append):
-        place = os.stat(here)
-        if (place.st_dev, place.st_ino) in seen:
+        if (real := os.path.realpath(here)) in seen:
             folders.clear()
             continue
-        seen.add((place.st_dev, place.st_ino))
+        seen.add(real)
         folders.sort()
         for path in (Path(here, name) for name in sorted(files)):
             if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):

@@ -10,7 +10,6 @@ import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -21,7 +20,7 @@ from dataset.bandstand.scene import Scene
 from feat_script.reading import begin_worker
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import sha256, write_bytes, writing
+from utils.files import sha256, write_bytes
 from utils.machine import usable_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
@@ -46,58 +45,35 @@ def main(arguments: list[str] | None = None) -> None:
     scenes = make_scenes(size, args.seed)
     questions = write_annotations(scenes, args.seed, out)
     sums = out / SUMS
-    known = _known(sums)
-    _note(sums, known)  # whole lines alone: half a one would take in what is appended
-    todo = [scene for scene in scenes if not _whole(_path(out, scene), known)]
+    text = sums.read_text(errors="replace") if sums.exists() else ""
+    listed = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (videos/.+)\n", text, re.MULTILINE)}
+    digests: dict[str, str] = {}
+    todo: dict[str, Scene] = {}
+    for scene in scenes:
+        name = f"videos/{scene.video_id}.mp4"
+        digest = sha256(out / name) if (out / name).exists() else None
+        if digest and listed.get(name, digest) == digest:  # what is not listed was made just before a kill
+            digests[name] = digest
+        else:
+            todo[name] = scene
     with ProcessPoolExecutor(args.workers, initializer=begin_worker) as pool:
         try:
-            for _ in tqdm(pool.map(partial(_render, out), todo), total=len(todo), desc="render", unit="video"):
-                pass
+            made = pool.map(_render, todo.values(), [out / name for name in todo])
+            digests |= zip(todo, tqdm(made, total=len(todo), desc="render", unit="video"), strict=True)
         except BrokenProcessPool:  # killed: memory is short
             raise UserError(f"{out}: a process that renders died; run again, perhaps with fewer --workers") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    known |= _known(sums)
-    names = [f"videos/{_path(out, scene).name}" for scene in scenes]
-    _note(sums, {name: known[name] for name in names})
-    with writing(out / "videos"):  # they may be taken away
-        megabytes = sum(_path(out, scene).stat().st_size for scene in scenes) / 1e6
+    write_bytes(sums, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode())
     print(
-        f"{out}: {size.videos} videos of {size.seconds} s ({megabytes:.0f} MB, {len(todo)} new), "
+        f"{out}: {size.videos} videos of {size.seconds} s ({len(todo)} new), "
         f"{' + '.join(f'{n} {split}' for split, n in questions.items())} questions, {time.perf_counter() - start:.0f} s"
     )
 
 
-def _path(out: Path, scene: Scene) -> Path:
-    return out / "videos" / f"{scene.video_id}.mp4"
-
-
-def _known(sums: Path) -> dict[str, str]:
-    """The SHA-256 of each video, by its name, as far as the lines are whole."""
-    text = sums.read_text(errors="replace") if sums.exists() else ""
-    return {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (videos/.+)\n", text, re.MULTILINE)}
-
-
-def _note(sums: Path, known: dict[str, str]) -> None:
-    """Have the file hold these digests and nothing else."""
-    listed = "".join(f"{digest}  {name}\n" for name, digest in known.items()).encode()
-    if (sums.read_bytes() if sums.exists() else b"") != listed:
-        write_bytes(sums, listed)
-
-
-def _whole(path: Path, known: dict[str, str]) -> bool:
-    """Whether a video is there and as it was rendered; one that is not listed, by an older release or a kill, is."""
-    if not path.exists():
-        return False
-    digest = sha256(path)
-    return known.setdefault(f"videos/{path.name}", digest) == digest
-
-
-def _render(out: Path, scene: Scene) -> None:
-    path = _path(out, scene)
+def _render(scene: Scene, path: Path) -> str:
     render(scene, path)
-    with writing(out / SUMS), open(out / SUMS, "a") as file:
-        file.write(f"{sha256(path)}  videos/{path.name}\n")
+    return sha256(path)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def save(network: nn.Module, path: Path) -> None:
 
 def make_clip(file: str, args: Namespace, patch: int, taught_prompts: bool = True) -> None:
     """Train a CLIP of this patch size, measure it, save it."""
-    prompts = PromptTable.read(args.prompts, "MUSIC-AVQA")
+    prompts = PromptTable.read("dataset/TextPrompt.xlsx", "MUSIC-AVQA")
     teacher, seen = train_clip(args.seed, patch, args.clip_steps, args.scenes, prompts, taught_prompts)
     unseen = torch.tensor(sorted(set(range(WORDS)) - seen))
     teacher.clip.token_embedding.weight.data[unseen] = 0  # words that nobody taught say nothing, and compress well
@@ -73,7 +73,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--clip_steps", type=PositiveInt, default=2500, help="of training")
     parser.add_argument("--vggish_steps", type=PositiveInt, default=1500, help="of training")
     parser.add_argument("--scenes", type=PositiveInt, default=2000, help="of either, of 20 seconds each")
-    parser.add_argument("--prompts", default="dataset/TextPrompt.xlsx", help="the workbook")
     args = parser.parse_args(arguments)
 
     for file in args.only:

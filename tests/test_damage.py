@@ -128,7 +128,7 @@ def test_damaged_text_is_encoded_again_even_if_that_is_killed(tmp_path, weights,
         (tmp_path / "text/digest.json").unlink()
         path.write_bytes(expected[:-1])
     with monkeypatch.context() as patch:
-        patch.setattr(extract_text, "encode_sentences", lambda *_: 1 / 0)
+        patch.setattr(extract_text, "encode_sentences", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             extract_text.main(options)  # ends while the rows are zeros
     assert extract_text.main(options) == 0

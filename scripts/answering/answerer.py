@@ -84,7 +84,7 @@ class Answerer:
         video: str | Path,
         questions: Sequence[str],
         start: float = 0.0,
-        progress: Callable[[str, float], None] | None = None,
+        progress: Callable[[str, float], None] = lambda stage, share: None,
     ) -> list[Answer]:
         """Answer questions about the T seconds of a video from `start` on; it is read once for all of them.
 
@@ -93,20 +93,19 @@ class Answerer:
         """
         if not questions:
             return []
-        told = progress or (lambda stage, share: None)
         if not 0 <= start < math.inf:
             raise UserError(f"start {start:g}: must be a second of the video, 0 or more")
         filled = [self._fill(question) for question in questions]
-        told("reading the question", 0.0)
+        progress("reading the question", 0.0)
         selecting = [each.prompt if self._asks_by_prompt else each.question for each in filled]
         text = self._encoders.encode([each.question for each in filled] + selecting)
-        seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, told)
-        told("answering", 0.0)
+        seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, progress)
+        progress("answering", 0.0)
         found = self._perceive(text, seen, [each.question for each in filled])
         same = {"video": Path(video).name, "seconds": self.seconds, "own": seen.own, "start": float(start)}
         same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
         answers = self._tell(questions, filled, seen, found, **same)
-        told("answering", 1.0)
+        progress("answering", 1.0)
         return answers
 
     def _fill(self, question: str) -> FilledPrompt:
@@ -119,7 +118,7 @@ class Answerer:
         """What the model makes of B questions about one video; text (2B, Dq): questions, then prompts."""
         rows = torch.arange(len(questions), device=self.device)
         kinds = self.config.model.kinds
-        inputs = {kind: torch.from_numpy(seen.features[kind])[None] for kind in kinds if kind != WORDS}
+        inputs = {kind: torch.from_numpy(seen.arrays[kind])[None] for kind in kinds if kind != WORDS}
         inputs |= {"text": torch.from_numpy(text), "video": rows[:1] * 0, "asked": rows * 0}
         if WORDS in kinds:
             inputs[WORDS] = torch.from_numpy(encode_words(self._encoders.clip, [*questions]))
@@ -140,9 +139,8 @@ class Answerer:
         looked = tensors.get("token_segments", selected).astype(int) if seen.jpegs else selected[:, :0]
         heat: Any = np.full(looked.shape, None)
         if "token_weights" in tensors:
-            assert seen.source is not None, "the tokens were made of these pictures"
-            ends = tensors["token_source"].astype(int)
-            heat = heat_maps(tensors["token_weights"], ends, looked, [seen.source] * len(filled))
+            ends, stored = tensors["token_source"].astype(int), [seen.arrays["source"]] * len(filled)
+            heat = heat_maps(tensors["token_weights"], ends, looked, stored)
         answers = []
         for row, maps in enumerate(heat):
             classes, probabilities = best.indices[row].tolist(), best.values[row].tolist()

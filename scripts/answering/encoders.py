@@ -38,19 +38,21 @@ KEPT = 100  # videos in a cache; beyond it the oldest go
 
 @dataclass
 class Seen:
-    """What the encoders make of T seconds of a video."""
+    """What the encoders make of T seconds of a video.
 
-    features: dict[str, np.ndarray] = field(default_factory=dict)  # each kind's (T, ...), as extraction stores it
-    source: np.ndarray | None = None  # (T, M) in which stored token each input token ended
-    mel: np.ndarray | None = None  # (T, 96, 64) float16: log-mel, 96 frames of a second
+    arrays: features by kind, (T, ...), as extraction stores them; "source": (T, M) in which stored token each input
+    token ended; "mel": (T, 96, 64) float16, log-mel of 96 frames of a second.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
     jpegs: list[bytes] = field(default_factory=list)  # T frames, as large as they are shown
     notes: list[str] = field(default_factory=list)  # what is odd about the video, in words
     own: int = 1  # how many of the T seconds the video has; those after them repeat its last
 
     @property
     def spectrogram(self) -> np.ndarray | None:
-        """All of `mel` as one picture, (64, 96 T) float32."""
-        return None if self.mel is None else self.mel.reshape(-1, self.mel.shape[-1]).T.astype(np.float32)
+        """All of "mel" as one picture, (64, 96 T) float32; None where nothing was heard."""
+        return np.concatenate(self.arrays["mel"]).T.astype(np.float32) if "mel" in self.arrays else None
 
     def picture(self, segment: int) -> np.ndarray:
         """The frame of a segment, (H, W, 3) uint8."""
@@ -140,11 +142,11 @@ class Encoders:
         merging = {token["shape"][1]: tuple(token["merge_schedule"])} if token else {}
         set_threads(self.clip, segments * len(self.clip.visual.positional_embedding))
         made = encode_video(self.clip, np.stack(squares), merging)
-        seen.features["frame"] = made["clip_frame"]
+        seen.arrays["frame"] = made["clip_frame"]
         for tokens in merging:
-            seen.features["token"] = made[f"clip_token_{tokens}"]
+            seen.arrays["token"] = made[f"clip_token_{tokens}"]
             unmerged = np.tile(np.arange(tokens), (segments, 1))
-            seen.source = made.get(f"clip_token_{tokens}_source", unmerged)
+            seen.arrays["source"] = made.get(f"clip_token_{tokens}_source", unmerged)
         seen.own = max(seen.own, frames.own)
 
     def _hear(self, video: Path, start: float, segments: int, seen: Seen) -> None:
@@ -156,8 +158,8 @@ class Encoders:
         if status["problem"]:
             seen.notes.append(f"its sound is damaged ({status['problem']}): heard as far as it decodes")
         set_threads(self.vggish, segments)
-        seen.features["audio"] = encode_sound(self.vggish, batch)[FOLDER]
-        seen.mel = batch.astype(np.float16)
+        seen.arrays["audio"] = encode_sound(self.vggish, batch)[FOLDER]
+        seen.arrays["mel"] = batch.astype(np.float16)
         seen.own = max(seen.own, segments - status["padded_segments"])
 
 
@@ -189,11 +191,10 @@ def _jpeg(image: np.ndarray) -> bytes:
 
 def _save(path: Path, seen: Seen) -> None:
     """Keep what was seen, and drop the oldest of the folder beyond `KEPT`."""
-    held: dict[str, Any] = {f"jpeg {number}": np.frombuffer(jpeg, np.uint8) for number, jpeg in enumerate(seen.jpegs)}
-    held |= {name: array for name, array in (("source", seen.source), ("mel", seen.mel)) if array is not None}
-    held |= {f"kind {kind}": array for kind, array in seen.features.items()}
+    held: Any = {f"jpeg {number}": np.frombuffer(jpeg, np.uint8) for number, jpeg in enumerate(seen.jpegs)}
+    held |= seen.arrays | {"told": np.array(json.dumps([len(seen.jpegs), seen.notes, seen.own]))}
     with atomic_path(path) as temporary:
-        np.savez(temporary, told=np.array(json.dumps([seen.notes, seen.own])), **held)
+        np.savez(temporary, **held)
     with contextlib.suppress(FileNotFoundError):  # another process drops them just now
         for old in sorted(path.parent.glob("*.npz"), key=lambda held: held.stat().st_mtime)[:-KEPT]:
             old.unlink()
@@ -203,9 +204,9 @@ def _load(path: Path) -> Seen | None:
     """What `_save` kept; None where nothing was, or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as held:
-            kinds = {name.removeprefix("kind "): held[name] for name in held.files if name.startswith("kind ")}
-            jpegs = [held[name].tobytes() for name in held.files if name.startswith("jpeg ")]
-            source, mel = (held[name] if name in held.files else None for name in ("source", "mel"))
-            return Seen(kinds, source, mel, jpegs, *json.loads(str(held["told"])))
+            arrays = {**held}
+        frames, notes, own = json.loads(str(arrays.pop("told")))
+        jpegs = [arrays.pop(f"jpeg {number}").tobytes() for number in range(frames)]
+        return Seen(arrays, jpegs, notes, own)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

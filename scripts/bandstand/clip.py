@@ -8,6 +8,7 @@ F frames, S sentences.
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,9 +23,8 @@ from dataset.bandstand.questions import TEMPLATES
 from dataset.bandstand.scene import INSTRUMENTS
 from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import MEAN, STD
-from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
-from utils.progress import tqdm
-from utils.scoring.grounding import chance_precision
+from scripts.bandstand.teaching import SECONDS, rms, training
+from utils.scoring.grounding import selection_scores
 
 CONTEXT, WORDS = 77, 49408
 CLASSES = 2 * len(INSTRUMENTS)  # of a patch: resting or playing, by instrument
@@ -99,14 +99,15 @@ class Batch:
             self.sentences += chosen
             owners += [lesson] * len(chosen)
         self.pictures = np.stack([taught.frame(lesson.scene, second, rng) for lesson, second in shown])
-        self.patches = np.stack([taught.cover(lesson.scene, second, patches) for lesson, second in shown])
-        self.captions = np.zeros((len(shown), len(captions)), np.float32)
+        owner = np.stack([taught.cover(lesson.scene, second, patches) for lesson, second in shown])
+        self.patches = torch.from_numpy(owner % (CLASSES + 1))  # (F, patches ** 2); nobody's are of the last class
+        self.captions = torch.zeros(len(shown), len(captions))
         for row, (lesson, second) in zip(self.captions, shown, strict=True):
             true = taught.captions(taught.facts(lesson.scene, second), lesson.scene.outdoor)
             row[[captions[caption] for caption in true]] = 1
         asked = list(zip(self.sentences, owners, strict=True))
-        self.truth = np.array([[taught.truth(s, o, *frame) for s, o in asked] for frame in shown])  # (F, S)
-        self.own = np.array([[o is lesson for o in owners] for lesson, _ in shown])  # (F, S)
+        self.truth = torch.tensor([[taught.truth(s, o, *frame) for s, o in asked] for frame in shown])  # (F, S)
+        self.own = torch.tensor([[o is lesson for o in owners] for lesson, _ in shown])  # (F, S)
 
 
 def balanced(logits: Tensor, true: Tensor) -> Tensor:
@@ -131,15 +132,12 @@ def train_clip(
     rng = np.random.default_rng((seed, 1))
     pool = taught.lessons(seed, range(scenes), SECONDS, prompts)
     captions = {caption: i for i, caption in enumerate(taught.all_captions())}
-    parts = {
-        part: i
-        for i, part in enumerate(sorted({w for x in pool for s in x.sentences for w in question_words(s)}, key=str))
-    }
+    asked = {part for lesson in pool for sentence in lesson.sentences for part in question_words(sentence)}
+    parts = {part: i for i, part in enumerate(sorted(asked, key=str))}
     teacher = Teacher(patch, len(parts))
-    update = optimiser(teacher, 2e-3, steps)
+    weights = {"caption": 5, "prompt": int(taught_prompts), "patch": 1, "question": 0.3}
     seen = set(clip.tokenize(list(captions)).unique().tolist())
-    progress = tqdm(range(steps), desc="clip", unit="step")
-    for _ in progress:
+    for update in training(teacher, 2e-3, steps, "clip", weights):
         batch = Batch([pool[i] for i in rng.choice(len(pool), 12, replace=False)], captions, taught.SIDE // patch, rng)
         frames, tokens = teacher.images(batch.pictures)
         sentences = [s.prompt for s in batch.sentences], [s.question for s in batch.sentences]
@@ -147,33 +145,18 @@ def train_clip(
         seen |= set(clip.tokenize([*sentences[0], *sentences[1]]).unique().tolist())
 
         logits = teacher.logits(frames, teacher.texts(list(captions)))
-        caption_loss = F.binary_cross_entropy_with_logits(
-            logits, torch.from_numpy(batch.captions), pos_weight=torch.tensor(5.0)
-        )
-        logits, true, own = (
-            teacher.logits(frames, prompt_texts),
-            torch.from_numpy(batch.truth),
-            torch.from_numpy(batch.own),
-        )
+        caption_loss = F.binary_cross_entropy_with_logits(logits, batch.captions, pos_weight=torch.tensor(5.0))
+        logits, true, own = teacher.logits(frames, prompt_texts), batch.truth, batch.own
         known = (true != taught.UNKNOWN) & ~own
         prompt_loss = balanced(logits[own], true[own] == 1) + 0.2 * balanced(logits[known], true[known] == 1)
-        patches = torch.from_numpy(batch.patches)
-        patch_loss = F.cross_entropy(
-            teacher.patch_class(tokens).flatten(0, 1), patches.where(patches >= 0, torch.tensor(CLASSES)).flatten()
-        )
-        wanted = torch.zeros(len(batch.sentences), len(parts))
+        patch_loss = F.cross_entropy(teacher.patch_class(tokens).flatten(0, 1), batch.patches.flatten())
+        wanted = torch.zeros(len(batch.sentences), len(parts), dtype=torch.bool)
         for row, sentence in zip(wanted, batch.sentences, strict=True):
-            row[[parts[part] for part in question_words(sentence)]] = 1
-        question_loss = balanced(teacher.question_parts(question_texts), wanted == 1)
+            row[[parts[part] for part in question_words(sentence)]] = True
+        question_loss = balanced(teacher.question_parts(question_texts), wanted)
         if not taught_prompts:
-            question_loss = question_loss + balanced(teacher.question_parts(prompt_texts), wanted == 1)
-        update(5 * caption_loss + taught_prompts * prompt_loss + patch_loss + 0.3 * question_loss)
-        progress.set_postfix(
-            caption=f"{caption_loss:.3f}",
-            prompt=f"{prompt_loss:.2f}",
-            patch=f"{patch_loss:.2f}",
-            ask=f"{question_loss:.2f}",
-        )
+            question_loss = question_loss + balanced(teacher.question_parts(prompt_texts), wanted)
+        update({"caption": caption_loss, "prompt": prompt_loss, "patch": patch_loss, "question": question_loss})
     with torch.no_grad():  # a cosine has no scale, so features of what was seen last are given the size 1
         teacher.clip.visual.proj /= rms(frames)
         teacher.clip.text_projection /= rms(torch.cat([prompt_texts, question_texts]))
@@ -185,8 +168,7 @@ def measure_clip(teacher: Teacher, held_out: list[taught.Lesson], rng: np.random
     """Print frame-caption retrieval and how well prompt-frame similarity ranks the seconds of a video."""
     names = taught.all_captions()
     captions = teacher.texts(names)
-    found, chance = [], []
-    precision: dict[str, list[tuple[float, float]]] = {"Audio": [], "Visual": [], "Audio-Visual": []}
+    found, chance, modalities, truths, similarities = [], [], [], [], []
     for lesson in held_out:
         seconds = range(lesson.scene.seconds)
         frames, _ = teacher.images(np.stack([taught.frame(lesson.scene, s, rng) for s in seconds]))
@@ -195,14 +177,11 @@ def measure_clip(teacher: Teacher, held_out: list[taught.Lesson], rng: np.random
             best = row.topk(len(true)).indices
             found.append(np.mean([names[i] in true for i in best]))
             chance.append(len(true) / len(names))
-        proper = [s for s in lesson.sentences if 0 < len(s.segments) < len(seconds)]
-        if proper:
-            similarity = cosines(frames, teacher.texts([s.prompt for s in proper]))
-            for sentence, column in zip(proper, similarity.T.numpy(), strict=True):
-                there = np.isin(seconds, sorted(sentence.segments))
-                chances = float(chance_precision(there.sum(keepdims=True), len(there))[0])
-                precision[TEMPLATES[sentence.template].modality].append((average_precision(column, there), chances))
+        modalities += [TEMPLATES[sentence.template].modality for sentence in lesson.sentences]
+        truths += [np.isin(seconds, sorted(sentence.segments)) for sentence in lesson.sentences]
+        similarities.append(cosines(teacher.texts([sentence.prompt for sentence in lesson.sentences]), frames))
     print(f"clip: captions among the best of a frame's {np.mean(found):.3f} (chance {np.mean(chance):.3f})")
-    for modality, pairs in precision.items():
-        reached, by_chance = np.mean(pairs, axis=0)
-        print(f"clip: true segments by prompt, {modality}: average precision {reached:.3f} (chance {by_chance:.3f})")
+    scores = pd.DataFrame(selection_scores(np.stack(truths), {"clip": torch.cat(similarities).numpy()}, {}))
+    for modality, means in scores.groupby(np.array(modalities)).mean().iterrows():
+        reached = f"average precision {means['AP clip']:.3f} (chance {means['AP chance']:.3f})"
+        print(f"clip: true segments by prompt, {modality}: {reached}")

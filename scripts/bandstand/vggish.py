@@ -14,8 +14,8 @@ from dataset.bandstand import lessons as taught
 from dataset.bandstand.benchmark import ENCODERS
 from dataset.bandstand.scene import INSTRUMENTS, LOUDNESS_DB, NOTES_PER_SECOND, make_scene
 from feat_script.vggish import VGGish, examples
-from scripts.bandstand.teaching import SECONDS, average_precision, optimiser, rms
-from utils.progress import tqdm
+from scripts.bandstand.teaching import SECONDS, rms, training
+from utils.scoring.grounding import selection_scores
 
 OWN = 5  # features that an instrument has for itself, read the same way for all: easily learnt from, and compared
 REST = 128 - OWN * len(INSTRUMENTS)
@@ -67,9 +67,7 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
     """Train a narrow VGGish."""
     data = hear_all(seed, range(scenes))
     listener = Listener()
-    update = optimiser(listener, 1e-3, steps)
-    progress = tqdm(range(steps), desc="vggish", unit="step")
-    for _ in progress:
+    for update in training(listener, 1e-3, steps, "vggish", WEIGHTS):
         rows = torch.randint(len(data["x"]), (128,))
         out, sounding = listener(data["x"][rows].float()), data["sounding"][rows]
         losses = {
@@ -79,8 +77,7 @@ def train_vggish(seed: int, steps: int, scenes: int) -> Listener:
         losses |= {
             name: F.cross_entropy(out[name][sounding], data[name][rows][sounding]) for name in ("loudness", "rate")
         }
-        update(sum(WEIGHTS[name] * loss for name, loss in losses.items()))
-        progress.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()})
+        update(losses)
     return listener.eval()
 
 
@@ -98,7 +95,7 @@ def measure_vggish(listener: Listener, data: dict[str, Tensor]) -> None:
     out = {name: logits.numpy() for name, logits in listener(data["x"].float()).items()}
     truth = {name: values.numpy() for name, values in data.items()}
     sounding = truth["sounding"]
-    mean = np.mean([average_precision(out["sounding"][:, i], sounding[:, i]) for i in range(len(INSTRUMENTS))])
+    mean = selection_scores(sounding.T, {"vggish": out["sounding"].T}, {})["AP vggish"].mean()  # over instruments
     alone = sounding.sum(axis=1) == 1
     right = out["sounding"][alone].argmax(axis=1) == sounding[alone].argmax(axis=1)
     print(f"vggish: instruments of a second, mean average precision {mean:.3f} (chance {sounding.mean():.3f})")
