@@ -33,9 +33,7 @@ def mel_matrix() -> Tensor:
     low, high = mel(torch.tensor([LOW, HIGH], dtype=torch.float64)).tolist()
     edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    weights = torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
-    weights[0] = 0  # no DC
-    return weights
+    return torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp(min=0)
 
 
 def log_mel(samples: Tensor) -> Tensor:
