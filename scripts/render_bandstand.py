@@ -46,25 +46,23 @@ def main(arguments: list[str] | None = None) -> None:
     questions = write_annotations(scenes, args.seed, out)
     sums = out / SUMS
     text = sums.read_text(errors="replace") if sums.exists() else ""
-    listed = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (videos/.+)\n", text, re.MULTILINE)}
-    digests: dict[str, str] = {}
+    known = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (videos/.+)\n", text, re.MULTILINE)}
     todo: dict[str, Scene] = {}
     for scene in scenes:
         name = f"videos/{scene.video_id}.mp4"
         digest = sha256(out / name) if (out / name).exists() else None
-        if digest and listed.get(name, digest) == digest:  # what is not listed was made just before a kill
-            digests[name] = digest
-        else:
+        if not digest or known.setdefault(name, digest) != digest:  # what is not listed was made just before a kill
             todo[name] = scene
     with ProcessPoolExecutor(args.workers, initializer=begin_worker) as pool:
         try:
             made = pool.map(_render, todo.values(), [out / name for name in todo])
-            digests |= zip(todo, tqdm(made, total=len(todo), desc="render", unit="video"), strict=True)
+            for name, made_digest in zip(todo, tqdm(made, "render", len(todo), unit="video"), strict=True):
+                known[name] = made_digest
         except BrokenProcessPool:  # killed: memory is short
             raise UserError(f"{out}: a process that renders died; run again, perhaps with fewer --workers") from None
         finally:
             pool.shutdown(cancel_futures=True)
-    write_bytes(sums, "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode())
+            write_bytes(sums, "".join(f"{known[name]}  {name}\n" for name in sorted(known)).encode())
     print(
         f"{out}: {size.videos} videos of {size.seconds} s ({len(todo)} new), "
         f"{' + '.join(f'{n} {split}' for split, n in questions.items())} questions, {time.perf_counter() - start:.0f} s"

@@ -176,19 +176,16 @@ def test_damaged_results_of_a_run_are_named(tmp_path):
         _ = run.epochs
 
 
-def test_a_damaged_video_is_rendered_again(tmp_path, monkeypatch):
+def test_a_damaged_video_is_rendered_again_even_if_that_is_killed(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(PRESETS, "demo", Preset(videos=2, seconds=11))
     render_bandstand.main(["--out", str(tmp_path), "--workers", "1"])
     before = {path: data for path, (_, data) in snapshot(tmp_path).items()}
     flip(tmp_path / "videos/00000001.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(render_bandstand, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert "run again" in says(capfd, render_bandstand.main, ["--out", str(tmp_path), "--workers", "1"])
     render_bandstand.main(["--out", str(tmp_path), "--workers", "1"])
     assert {path: data for path, (_, data) in snapshot(tmp_path).items()} == before
-
-
-def test_rendering_ends_where_a_process_of_it_dies(tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(PRESETS, "demo", Preset(videos=2, seconds=11))
-    monkeypatch.setattr(render_bandstand, "render", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    assert "run again" in says(capfd, render_bandstand.main, ["--out", str(tmp_path), "--workers", "1"])
 
 
 def test_no_damage_of_a_sheet_is_more_than_a_line(tmp_path):
