@@ -175,6 +175,30 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(dim, dim), nn.ReLU(), Dropout(dropout), nn.Linear(dim, dim), Dropout(dropout))
 
 
+class SelfAttentionBlock(nn.Module):
+    """Post-norm self-attention with one head: `x1 = LN(x + drop(Self(x)))`, `x2 = LN(x1 + FFN(x1))`."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        self.attention = SingleHeadAttention(dim, dropout)
+        self.ffn = FeedForward(dim, dropout)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, L, D) -> (N, L, D)."""
+        return self.feed(self.attend(x))
+
+    def attend(self, x: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+        """The first half; `bias` as of `SingleHeadAttention`."""
+        return self.norm1(x + self.dropout(self.attention(x, x, bias)))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The second half."""
+        return self.norm2(x + self.ffn(x))
+
+
 class QueryBlock(nn.Module):
     """`LN(attn + FFN(attn))` of a query over keys: no residual from the query (stages 4 and 5)."""
 

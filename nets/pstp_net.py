@@ -16,20 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nets.layers import (
-    Dropout,
-    FeedForward,
-    QueryBlock,
-    SingleHeadAttention,
-    StandardizedLinear,
-    attention_weights,
-    take,
-    unrounded,
-)
+from nets.layers import QueryBlock, SelfAttentionBlock, StandardizedLinear, attention_weights, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes, ModelOptions
 from nets.tspm.av_attention import AudioVisualAttention
-from nets.tspm.spatial import distinct, everyone
+from nets.tspm.spatial import distinct
 from utils.errors import UserError
 
 
@@ -98,7 +89,7 @@ class PSTPNetOptions(ModelOptions):
             question=nn.Linear(sizes.text, dim),
             temporal=TemporalSelection(dim, self.heads, self.spans, self.top_spans),
             perceive=self._perceive(sizes, project) if self.fused == "perceived" else NothingMore(),
-            mix=SelfAttentionLayer(dim, dropout),
+            mix=SelfAttentionBlock(dim, dropout),
             classifier=nn.Linear(dim, answers),
         )
 
@@ -219,7 +210,7 @@ class Perceive(nn.Module):
         Of questions (B, D), projected audio and frames (V, T, D), tokens (S', T, S, Dt) and selected segments (B, K).
         """
         pairs = torch.stack([video[asked][:, None].expand_as(index), index]).flatten(1)  # (2, B K)
-        one, of = (everyone if self.training else distinct)(pairs)
+        one, of = distinct(pairs, self.training)
         with unrounded(question.device):
             x = self.token(token[pairs[0, one], pairs[1, one]].to(question.dtype))[of]  # (B K, S, D)
             weights = self.attend(question.repeat_interleave(index.shape[1], dim=0), x)  # (B K, S)
@@ -251,26 +242,5 @@ class GlobalPerception(AudioVisualAttention):
 
     def forward(self, audio: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Streams (V, T, D) -> context streams (V, T, D)."""
-        audio = self._one(audio, frame)
-        return audio, self._one(frame, audio)
-
-    def _one(self, x: Tensor, other: Tensor) -> Tensor:
-        x = self.norm1(x + self.dropout(self.self_attention(x, x)) + self.dropout(self.cross_attention(x, other)))
-        return self.norm2(x + self.ffn(x))
-
-
-class SelfAttentionLayer(nn.Module):
-    """Post-norm: `x1 = LN(x + drop(Self(x)))`, `x2 = LN(x1 + drop(FFN(x1)))`; one head."""
-
-    def __init__(self, dim: int, dropout: float):
-        super().__init__()
-        self.attention = SingleHeadAttention(dim, dropout)
-        self.ffn = FeedForward(dim, dropout)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        x = self.norm1(x + self.dropout(self.attention(x, x)))
-        return self.norm2(x + self.ffn(x))
+        audio = self.read(audio, frame)
+        return audio, self.read(frame, audio)

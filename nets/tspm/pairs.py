@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from nets.network import Loss
 from nets.tspm.contrast import contrast
-from nets.tspm.spatial import distinct, everyone
+from nets.tspm.spatial import distinct
 
 SECONDS = 10  # of a question at most: every second of a minute with every other's picture would be most of a step
 
@@ -35,7 +35,7 @@ class PairedPerception(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Loss]]:
         """Attend from the audio to the tokens of the selected segments, as `SpatialPerception` does."""
         pairs = torch.stack([video[:, None].expand_as(index), index]).flatten(1)  # (2, B K)
-        one, of = (everyone if self.training else distinct)(pairs)  # (P,), (B K,)
+        one, of = distinct(pairs, self.training)  # (P,), (B K,)
         x = token[pairs[0, one], pairs[1, one]].to(self.token.weight.dtype)  # Eq. 3, (P, S, Dt)
         sound = normalize(self.sound(audio.flatten(0, 1)[one]), dim=-1)  # (P, E)
         places = normalize(self.place(x), dim=-1)  # (P, S, E)
