@@ -176,7 +176,7 @@ class FeedForward(nn.Sequential):
 
 
 class SelfAttentionBlock(nn.Module):
-    """Post-norm self-attention with one head: `x1 = LN(x + drop(Self(x)))`, `x2 = LN(x1 + FFN(x1))`."""
+    """Post-norm self-attention with one head, in two halves: tokens may merge between them."""
 
     def __init__(self, dim: int, dropout: float):
         super().__init__()
@@ -186,16 +186,12 @@ class SelfAttentionBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, L, D) -> (N, L, D)."""
-        return self.feed(self.attend(x))
-
     def attend(self, x: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-        """The first half; `bias` as of `SingleHeadAttention`."""
+        """`LN(x + drop(Self(x)))` of x (N, L, D); `bias` is added to the scores."""
         return self.norm1(x + self.dropout(self.attention(x, x, bias)))
 
     def feed(self, x: Tensor) -> Tensor:
-        """The second half."""
+        """`LN(x + FFN(x))` of x (N, L, D)."""
         return self.norm2(x + self.ffn(x))
 
 

@@ -42,11 +42,7 @@ class MeansOptions(ModelOptions):
 
     def build(self, sizes: FeatureSizes, answers: int) -> "Means":
         """Wire the baseline."""
-        question = nn.Linear(sizes.text, self.hidden)
-        project = StandardizedLinear if self.standardize else nn.Linear
-        projections = {kind: project(sizes.width(kind), self.hidden) for kind in self.kinds}
-        fusion = Fusion(self.kinds, self.hidden, answers) if projections else QuestionOnly(self.hidden, answers)
-        return Means(projections, question, fusion)
+        return Means(self, sizes, answers)
 
 
 class QuestionOnly(nn.Module):
@@ -64,11 +60,14 @@ class QuestionOnly(nn.Module):
 class Means(Network):
     """w/o all of Table 3, or one modality, or none."""
 
-    def __init__(self, projections: dict[str, nn.Linear], question: nn.Linear, fusion: Fusion | QuestionOnly):
+    def __init__(self, options: MeansOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.projections = nn.ModuleDict(projections)
+        dim, kinds = options.hidden, options.kinds
+        project = StandardizedLinear if options.standardize else nn.Linear
+        question = nn.Linear(sizes.text, dim)  # its initial values are drawn before the others'
+        self.projections = nn.ModuleDict({kind: project(sizes.width(kind), dim) for kind in kinds})
         self.question = question
-        self.fusion = fusion
+        self.fusion = Fusion(kinds, dim, answers) if kinds else QuestionOnly(dim, answers)
 
     def forward(
         self,
@@ -88,4 +87,4 @@ class Means(Network):
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """`deep`: what lies between the projections and the classifier; of the question alone, nothing."""
-        return {"deep": list(self.fusion.fuse.parameters()) if isinstance(self.fusion, Fusion) else []}
+        return {"deep": self.parameters_but("projections", "question", "fusion.classifier")}

@@ -49,12 +49,18 @@ class Network(nn.Module):
         """Parameters whose learning rate `train.rates` may scale, by the group's name; all others learn at train.lr."""
         return {}
 
+    def parameters_but(self, *parts: str) -> list[nn.Parameter]:
+        """All parameters but those of these parts, such as "fusion.classifier"."""
+        left_out = tuple(f"{part}." for part in parts)
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith(left_out)]
+
 
 def build(options: ModelOptions, sizes: FeatureSizes, answers: int) -> Network:
     """The network that `options` describe. Parameters that no gradient can reach are frozen.
 
     Raises `UserError` naming the option that does not fit the features.
     """
+    options.check(sizes.segments, sizes.shapes["token"][1] if "token" in options.kinds else None)
     model = options.build(sizes, answers)
     _freeze_unreached(model, sizes)
     return model

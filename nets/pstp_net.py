@@ -11,39 +11,29 @@ its last projection, which the Linears take in; the class token is one of the S.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nets.layers import QueryBlock, SelfAttentionBlock, StandardizedLinear, attention_weights, take, unrounded
 from nets.network import Network, Perception
-from nets.options import FeatureSizes, ModelOptions
+from nets.options import FeatureSizes, PeerOptions
 from nets.tspm.av_attention import AudioVisualAttention
 from nets.tspm.spatial import distinct
 from utils.errors import UserError
 
 
 @dataclass
-class PSTPNetOptions(ModelOptions):
+class PSTPNetOptions(PeerOptions):
     """PSTP-Net: the question selects spans, then tokens in them; the sound attends to these."""
 
     network: str = "pstp_net"
     """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
-    hidden: int = 512
-    """Hidden width D of every stage."""
-    standardize: bool = False
-    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
-    heads: int = 4
-    """Attention heads of both selections and of the audio's query."""
-    dropout: float = 0.1
-    """Dropout rate, on attention weights and on every branch."""
     spans: int = 12
     """Equal spans that a video is parted into; their number divides its segments."""
     top_spans: int = 2
     """Spans that the question selects."""
-    tokens: int = 14
-    """Tokens S per frame, as stored; none are merged here."""
     token_share: float = 0.4
     """Share of a frame's tokens that the question keeps, 20 of 49 in the paper; the published code has 25."""
     fused: Literal["perceived", "projections"] = "perceived"
@@ -64,60 +54,33 @@ class PSTPNetOptions(ModelOptions):
         """Audio, frames and words, and tokens where they can reach the answer."""
         return ("audio", "frame", "token", "words") if self.fused == "perceived" else ("audio", "frame", "words")
 
-    def stored_tokens(self) -> int | None:
-        """As many as the question chooses from."""
-        return self.tokens if "token" in self.kinds else None
-
     def check(self, segments: int, tokens: int | None) -> None:
         """Raise `UserError` where other tokens are stored than are read, or spans do not divide T segments."""
-        if "token" in self.kinds and tokens not in (None, self.tokens):
-            raise UserError(
-                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
-            )
+        super().check(segments, tokens)
         if segments % self.spans:
             raise UserError(f"model.spans {self.spans} must divide the {segments} segments of a video (data.segments)")
 
     def build(self, sizes: FeatureSizes, answers: int) -> "PSTPNet":
         """Wire the stages."""
-        self.check(sizes.segments, sizes.shapes["token"][1] if "token" in self.kinds else None)
-        project = StandardizedLinear if self.standardize else nn.Linear
-        dim, dropout = self.hidden, self.dropout
-        return PSTPNet(
-            audio=project(sizes.width("audio"), dim),
-            frame=project(sizes.width("frame"), dim),
-            words=nn.Linear(sizes.width("words"), dim),
-            question=nn.Linear(sizes.text, dim),
-            temporal=TemporalSelection(dim, self.heads, self.spans, self.top_spans),
-            perceive=self._perceive(sizes, project) if self.fused == "perceived" else NothingMore(),
-            mix=SelfAttentionBlock(dim, dropout),
-            classifier=nn.Linear(dim, answers),
-        )
-
-    def _perceive(self, sizes: FeatureSizes, project: type[nn.Linear]) -> "Perceive":
-        kept = max(1, round(self.token_share * self.tokens))
-        return Perceive(project(sizes.width("token"), self.hidden), self.hidden, self.heads, self.dropout, kept)
+        return PSTPNet(self, sizes, answers)
 
 
 class PSTPNet(Network):
     """The stages in order; `perceive` is chosen by `model.fused`."""
 
-    def __init__(
-        self,
-        audio: nn.Linear,
-        frame: nn.Linear,
-        words: nn.Linear,
-        question: nn.Linear,
-        temporal: nn.Module,
-        perceive: nn.Module,
-        mix: nn.Module,
-        classifier: nn.Linear,
-    ):
+    def __init__(self, options: PSTPNetOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.audio, self.frame, self.words, self.question = audio, frame, words, question
-        self.temporal = temporal
-        self.perceive = perceive
-        self.mix = mix
-        self.classifier = classifier
+        dim, heads, dropout = options.hidden, options.heads, options.dropout
+        project = StandardizedLinear if options.standardize else nn.Linear
+        self.audio, self.frame = project(sizes.width("audio"), dim), project(sizes.width("frame"), dim)
+        self.words, self.question = nn.Linear(sizes.width("words"), dim), nn.Linear(sizes.text, dim)
+        self.temporal = TemporalSelection(dim, heads, options.spans, options.top_spans)
+        self.perceive: nn.Module = NothingMore()
+        if options.fused == "perceived":
+            kept = max(1, round(options.token_share * options.tokens))
+            self.perceive = Perceive(project(sizes.width("token"), dim), dim, heads, dropout, kept)
+        self.mix = SelfAttentionBlock(dim, dropout)
+        self.classifier = nn.Linear(dim, answers)
 
     def forward(
         self,
@@ -140,14 +103,13 @@ class PSTPNet(Network):
         w = self.words(words[question].to(text.dtype))  # (B, W, D)
         perceived, *tokens = self.perceive(q, a, v, token, video, asked, selected)  # (B, ..., D) each
         along_time = [w, a.index_select(0, asked), v.index_select(0, asked), *perceived]
-        fused = self.mix(torch.cat(along_time, dim=1)).mean(dim=1)  # (B, D)
+        fused = self.mix.feed(self.mix.attend(torch.cat(along_time, dim=1))).mean(dim=1)  # (B, D)
         return Perception(self.classifier((fused * q).tanh()), segment_weights, selected, *tokens)
 
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """`deep`: all that lies between the input projections and the classifier."""
-        edges: list[Any] = [self.audio, self.frame, self.words, self.question, self.perceive.token, self.classifier]
-        shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
-        return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
+        edges = ("audio", "frame", "words", "question", "perceive.token", "classifier")
+        return {"deep": self.parameters_but(*edges)}
 
 
 class QuestionWeights(nn.Module):
@@ -229,8 +191,6 @@ class Perceive(nn.Module):
 
 class NothingMore(nn.Module):
     """In place of `Perceive` where the projections alone are fused."""
-
-    token = None  # no projection of tokens
 
     def forward(self, *_: Tensor | None) -> tuple[list[Tensor]]:
         """No streams, and no tokens to look at."""

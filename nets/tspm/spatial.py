@@ -97,8 +97,6 @@ class PrintedQuery(nn.Module):
 class FramesOnly(nn.Module):
     """w/o SPM: the selected frames stand in for `v_spa`; there are no tokens to look at."""
 
-    token = None  # no projection of tokens
-
     def forward(
         self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
     ) -> tuple[Tensor, None, None, None, dict[str, Loss]]:

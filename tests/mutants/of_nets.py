@@ -58,7 +58,7 @@ MUTANTS = [
            "v_sel = take(v, asked, selected)", "v_sel = take(v, question % len(v), selected)",
            "test_shared_videos.py::test_sharing_changes_no_answer_and_nothing_that_is_looked_at"),
     Mutant("w/o TPM as w/o TPC", "nets/tspm/model.py",
-           "sizes.segments if options.temporal == \"all\"", "sizes.segments if options.temporal != \"top_k\"",
+           "sizes.segments if chosen == \"all\"", "sizes.segments if chosen != \"top_k\"",
            "test_model.py::test_even_segments_are_spread_over_the_video"),
     Mutant("grounded streams swapped", "nets/tspm/grounding.py",
            "torch.cat([audio, spatial])", "torch.cat([spatial, audio])",
