@@ -11,6 +11,7 @@ it is unused.
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,18 @@ def take(x: Tensor, rows: Tensor, segments: Tensor) -> Tensor:
     """
     places = rows[:, None] * x.shape[1] + segments
     return x.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
+
+
+class LeftOut(nn.Module):
+    """In place of a stage that was left out: gives the same, whatever it gets."""
+
+    def __init__(self, gives: Any):
+        super().__init__()
+        self.gives = gives
+
+    def forward(self, *_: Any) -> Any:
+        """What it was made with."""
+        return self.gives
 
 
 class Dropout(nn.Module):

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nets.layers import QueryBlock, SelfAttentionBlock, StandardizedLinear, attention_weights, take, unrounded
+from nets.layers import LeftOut, QueryBlock, SelfAttentionBlock, StandardizedLinear, attention_weights, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes, PeerOptions
 from nets.tspm.av_attention import AudioVisualAttention
@@ -75,7 +75,7 @@ class PSTPNet(Network):
         self.audio, self.frame = project(sizes.width("audio"), dim), project(sizes.width("frame"), dim)
         self.words, self.question = nn.Linear(sizes.width("words"), dim), nn.Linear(sizes.text, dim)
         self.temporal = TemporalSelection(dim, heads, options.spans, options.top_spans)
-        self.perceive: nn.Module = NothingMore()
+        self.perceive: nn.Module = LeftOut([[]])  # no streams, and no tokens that were looked at
         if options.fused == "perceived":
             kept = max(1, round(options.token_share * options.tokens))
             self.perceive = Perceive(project(sizes.width("token"), dim), dim, heads, dropout, kept)
@@ -187,14 +187,6 @@ class Perceive(nn.Module):
         all_weights = weights.new_zeros(x.shape[:2]).scatter(1, best, weights).unflatten(0, index.shape)  # (B, K, S)
         source = torch.arange(x.shape[1], device=x.device).expand_as(all_weights)
         return [*streams, *contexts], index, all_weights, source
-
-
-class NothingMore(nn.Module):
-    """In place of `Perceive` where the projections alone are fused."""
-
-    def forward(self, *_: Tensor | None) -> tuple[list[Tensor]]:
-        """No streams, and no tokens to look at."""
-        return ([],)
 
 
 class GlobalPerception(AudioVisualAttention):

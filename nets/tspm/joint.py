@@ -1,19 +1,51 @@
-"""Between stages 1 and 3, where perception is learned: sound comes to CLIP's space, to be compared with words.
+"""What perception that is learned has besides: order in time, sound among words, and how well a question fits.
 
-B questions, V videos, T segments, K selected segments, D hidden width, Df width of CLIP's space, Dq of text features.
+B questions, V videos, T segments, K selected segments, D hidden width, Df width of CLIP's space, Dq of text features,
+N pairs, each of a second of some video.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import normalize
 
 from nets.layers import take
 from nets.network import Loss
-from nets.tspm.contrast import contrast
 
 EVERY = 4  # one second in so many is compared with those of other videos: neighbours say the same
+OTHERS = 8  # videos at least that a pair is told from; with fewer, telling them apart says little
+
+
+class InTime(nn.Module):
+    """Adds to each segment a vector for its place in time, and a filter over its neighbours, feature by feature."""
+
+    def __init__(self, segments: int, dim: int):
+        super().__init__()
+        self.place = nn.Parameter(0.02 * torch.randn(segments, dim))
+        self.neighbours = nn.Conv1d(dim, dim, kernel_size=3, padding=1, groups=dim, bias=False)
+        nn.init.zeros_(self.neighbours.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(V, T, D) -> (V, T, D)."""
+        return x + self.place + self.neighbours(x.transpose(1, 2)).transpose(1, 2)
+
+
+def contrast(scores: Tensor, video: Tensor, weight: float) -> Loss:
+    """Symmetric InfoNCE of scores (N, N): row n belongs to column n, and not to those of other videos (N,).
+
+    Other pairs of the same video are left out, since they may belong together too. Zero, of nothing, where a process
+    holds pairs of fewer than `OTHERS` other videos.
+    """
+    same = video[:, None] == video
+    pair = torch.eye(len(video), dtype=torch.bool, device=video.device)
+    scores = scores.masked_fill(same & ~pair, -torch.inf)
+    truth = torch.arange(len(video), device=video.device)
+    found = (F.cross_entropy(scores, truth, reduction="sum") + F.cross_entropy(scores.T, truth, reduction="sum")) / 2
+    videos = (1 / same.sum(dim=1)).sum()  # that differ
+    enough = videos > OTHERS + 0.5
+    return Loss(weight, found * enough, len(video) * enough)
 
 
 class SoundInPicture(nn.Module):
@@ -39,14 +71,6 @@ class SoundInPicture(nn.Module):
         places = places + torch.randint(every, (1,), device=heard.device)
         sound, picture = heard[:, places].flatten(0, 1), normalize(seen[:, places], dim=-1).flatten(0, 1)  # (N, Df)
         return contrast(self.scale * sound @ picture.T, video.repeat_interleave(len(places)), self.weight)
-
-
-class NoSound(nn.Module):
-    """In place of it where words are compared with frames alone."""
-
-    def forward(self, audio: Tensor, seen: Tensor, video: Tensor) -> tuple[None, dict[str, Loss]]:
-        """Nothing to compare words with."""
-        return None, {}
 
 
 class QuestionFit(nn.Module):
@@ -77,12 +101,3 @@ class QuestionFit(nn.Module):
         there = (gate * take(found, asked, selected)).mean(dim=1)
         of = torch.stack([everywhere, there], dim=1).unflatten(-1, (self.kinds, -1)).flatten(1, 2)  # (B, 4, Df)
         return self.out(10 * (words @ of.transpose(1, 2)).flatten(1))
-
-
-class NoFit(nn.Module):
-    """In place of it where it is not fused."""
-
-    def forward(
-        self, question: Tensor, seen: Tensor, heard: Tensor | None, asked: Tensor, selected: Tensor, gate: Tensor
-    ) -> None:
-        """Nothing to fuse."""

@@ -7,16 +7,15 @@ token and text features.
 
 from torch import Tensor, nn
 
-from nets.layers import QueryBlock, StandardizedLinear, take, unrounded
+from nets.layers import LeftOut, QueryBlock, StandardizedLinear, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes
 from nets.token_merging import merge_schedule
 from nets.tspm.av_attention import AudioVisualAttention, NoContext
 from nets.tspm.fusion import DeepFusion, Fusion
-from nets.tspm.grounding import NoGrounding, QuestionGrounding
-from nets.tspm.joint import NoFit, NoSound, QuestionFit, SoundInPicture
+from nets.tspm.grounding import QuestionGrounding
+from nets.tspm.joint import InTime, QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
-from nets.tspm.order import InTime
 from nets.tspm.pairs import PairedPerception
 from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception
 from nets.tspm.temporal import (
@@ -46,12 +45,14 @@ class TSPM(Network):
         self.question = question
         self.audio_in_time = InTime(sizes.segments, dim) if options.order else nn.Identity()
         self.frame_in_time = InTime(sizes.segments, dim) if options.order else nn.Identity()
-        self.sound = SoundInPicture(dim, width, options.what) if options.sounds else NoSound()
-        self.fit = QuestionFit(sizes.text, width, options.ways, dim, options.sounds) if "fit" in streams else NoFit()
+        self.sound = SoundInPicture(dim, width, options.what) if options.sounds else LeftOut((None, {}))
+        fit = "fit" in streams
+        self.fit = QuestionFit(sizes.text, width, options.ways, dim, options.sounds) if fit else LeftOut(None)
         self.context = AudioVisualAttention(dim, dropout) if {"a_ctx", "v_ctx"} & {*streams} else NoContext()
         self.temporal = _temporal(options, sizes)
         self.spatial = _spatial(options, sizes, project) if "token" in options.kinds else FramesOnly()
-        self.grounding = QuestionGrounding(dim, heads, dropout) if {"a_grd", "v_grd"} & {*streams} else NoGrounding()
+        grounded = {"a_grd", "v_grd"} & {*streams}
+        self.grounding = QuestionGrounding(dim, heads, dropout) if grounded else LeftOut((None, None))
         if options.fusion == "deep":
             self.fusion: nn.Module = DeepFusion(streams, dim, answers, options.fusion_width, dropout)
         else:

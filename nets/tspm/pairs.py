@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from nets.network import Loss
-from nets.tspm.contrast import contrast
+from nets.tspm.joint import contrast
 from nets.tspm.spatial import distinct
 
 SECONDS = 10  # of a question at most: every second of a minute with every other's picture would be most of a step

@@ -4,10 +4,10 @@ from tests.mutants import Mutant
 
 # fmt: off
 MUTANTS = [
-    Mutant("learned: other seconds of a video are told from it", "nets/tspm/contrast.py",
+    Mutant("learned: other seconds of a video are told from it", "nets/tspm/joint.py",
            "scores.masked_fill(same & ~pair, -torch.inf)", "scores",
            "test_learned.py::test_pairs_are_told_from_other_videos_and_from_enough_of_them"),
-    Mutant("learned: pairs are told from however few videos", "nets/tspm/contrast.py",
+    Mutant("learned: pairs are told from however few videos", "nets/tspm/joint.py",
            "videos > OTHERS + 0.5", "videos > 0",
            "test_learned.py::test_pairs_are_told_from_other_videos_and_from_enough_of_them"),
     Mutant("learned: the gate is not 1 on average", "nets/tspm/temporal.py",
@@ -31,7 +31,7 @@ MUTANTS = [
     Mutant("learned: the sound attends to what resembles it least", "nets/tspm/pairs.py",
            "(self.scale * (places @ sound", "(-self.scale * (places @ sound",
            "test_learned.py::test_the_sound_attends_to_what_resembles_it"),
-    Mutant("learned: segments do not know their place", "nets/tspm/order.py",
+    Mutant("learned: segments do not know their place", "nets/tspm/joint.py",
            "x + self.place + self", "x + self",
            "test_learned.py::test_segments_know_their_place_and_their_neighbours"),
 ]
