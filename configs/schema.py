@@ -120,12 +120,17 @@ def parse(parser: Parser, arguments: Sequence[str], stored: dict[str, Any] | Non
     network = [TSPMOptions.network, *named][-1] if chosen.network is None else chosen.network
     NETWORKS.require(network)
     _add_options(parser, network)
+    of_files = Parser(prog="")  # which hold none of the command's own options
+    _add_options(of_files, network)
     notes: list[str] = []
     merged: dict[str, Any] = {}
     for source, layer in layers:
         if source:
+            of_files.source = source
             notes += _drop_options_of_others(source, layer, network)
-            _check(source, layer, network)
+            for name in _flat(layer):
+                _require_known(of_files, name, network)
+            of_files.parse_object(layer)  # its types
         for name, value in layer.items():
             merged[name] = merged.get(name, {}) | value if name in ROOMS else value
     merged["model"] = merged.get("model", {}) | {"network": network}
@@ -211,16 +216,6 @@ def _drop_options_of_others(source: str, layer: dict[str, Any], network: str) ->
 def _owner(option: str) -> str | None:
     """A registered network that has this option."""
     return next((network for network in NETWORKS if option in _fields(network)), None)
-
-
-def _check(source: str, layer: dict[str, Any], network: str) -> None:
-    """Exit with a line that names the file where an option in it is unknown or of the wrong type."""
-    parser = Parser(prog="")
-    parser.source = source
-    _add_options(parser, network)
-    for name in _flat(layer):
-        _require_known(parser, name, network)
-    parser.parse_object(layer)
 
 
 def _require_known(parser: Parser, name: str, network: str) -> None:
