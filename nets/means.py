@@ -21,7 +21,6 @@ class MeansOptions(ModelOptions):
     """The question fused with means over time: w/o all of Table 3, or one modality, or the question alone."""
 
     network: str = "means"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     means_of: list[Literal["audio", "frame"]] = field(default_factory=lambda: ["audio", "frame"])
     """Features whose mean is fused with the question; none, [], leaves the question alone."""
     hidden: int = 512

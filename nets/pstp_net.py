@@ -4,10 +4,7 @@ B questions of a batch, V videos that they are about, S' stored videos, T segmen
 K segments of the selected spans, S tokens of a frame, m of them that are kept, W words of a question (padding too),
 D hidden width, C answers, N sentences in the text bank, Nq of them questions.
 
-The paper fuses what its stages perceive. The published code fuses the projections alone (`model.fused projections`),
-so that its selection reaches neither the answer nor a gradient. It also returns the inputs of the global layer instead
-of its outputs, and selects after dropout; here both are as the paper has them. Tokens and words come from CLIP before
-its last projection, which the Linears take in; the class token is one of the S.
+It is as the paper has it, but for `model.fused projections`; nets/README.md says where the published code differs.
 """
 
 from dataclasses import dataclass
@@ -29,7 +26,6 @@ class PSTPNetOptions(PeerOptions):
     """PSTP-Net: the question selects spans, then tokens in them; the sound attends to these."""
 
     network: str = "pstp_net"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     spans: int = 12
     """Equal spans that a video is parted into; their number divides its segments."""
     top_spans: int = 2

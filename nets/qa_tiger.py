@@ -24,9 +24,7 @@ class QATigerOptions(PeerOptions):
     """QA-TIGER."""
 
     network: str = "qa_tiger"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     heads: int = 8
-    """Attention heads."""
     experts: int = 7
     """Number E of experts, each with a Gaussian over time."""
     active: int = 7

@@ -3,9 +3,8 @@
 B questions of a batch, V videos that they are about, S' stored videos, T segments, L of them that are looked at,
 S tokens of a frame, K segments that are reported, D hidden width, C answers, N sentences in the text bank.
 
-It reads TSPM's features, where its authors trained a ResNet and an LSTM: a frame's tokens are the cells of the visual
-map (merged ones count alike, however many patches they hold), the frame's feature is the pooled map, and the question's
-feature is what the LSTM gives; a Linear each.
+It reads TSPM's features: a frame's tokens are the cells of the visual map and its feature the pooled map, where the
+authors trained a ResNet; the question's feature is what their LSTM gives (nets/README.md).
 """
 
 import itertools
@@ -27,7 +26,6 @@ class STAVQAOptions(PeerOptions):
     """ST-AVQA: sound finds its place in the picture, then the question its seconds."""
 
     network: str = "st_avqa"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     seconds: int | None = 10
     """Seconds L of a video that are looked at, evenly spread, as in the paper; null looks at all."""
     top_k: int = 10

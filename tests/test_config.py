@@ -38,7 +38,7 @@ def refused(capsys, *arguments) -> str:
 
 
 def described(room: type) -> dict[str, str]:
-    """Each field of a dataclass, of those above it first, with the string under it, read from the source."""
+    """Each field of a dataclass with the string under it, its own or that of a class above, read from the source."""
     above = described(room.__base__) if dataclasses.is_dataclass(room.__base__) else {}
     body = ast.parse(textwrap.dedent(inspect.getsource(room))).body[0].body
     found = {}
@@ -46,7 +46,7 @@ def described(room: type) -> dict[str, str]:
         if isinstance(statement, ast.AnnAssign):
             told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
             found[statement.target.id] = following.value.value if told else ""
-    return above | found
+    return above | {name: text or above.get(name, "") for name, text in found.items()}
 
 
 def plain(text: str) -> str:
