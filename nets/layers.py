@@ -103,8 +103,9 @@ class StandardizedLinear(nn.Linear):
 class _Projections(nn.Module):
     """The parameters of `nn.MultiheadAttention`, initialised as there."""
 
-    def __init__(self, dim: int, dropout: float):
+    def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
+        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -118,6 +119,9 @@ class SingleHeadAttention(_Projections):
 
     `Wk' Wq` and `Wo Wv` are multiplied once a step (D x D), instead of projecting N x (Q + L) rows by each.
     """
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__(dim, 1, dropout)
 
     def forward(self, query: Tensor, keys: Tensor, bias: Tensor | float = 0.0) -> Tensor:
         """Query (N, Q, D) attends to keys (N, L, D); `bias`, broadcast to (N, Q, L), is added to the scores."""
@@ -140,10 +144,6 @@ class SingleHeadAttention(_Projections):
 class QueryAttention(_Projections):
     """Multi-head attention of few queries over many keys: only the queries are projected."""
 
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__(dim, dropout)
-        self.heads = heads
-
     def forward(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Query (N, Q, D) over keys (N, L, D) -> (N, Q, D) and the weights before dropout (N, Q, L), head average."""
         wq, wk, wv = self.in_proj_weight.chunk(3)
@@ -158,10 +158,6 @@ class QueryAttention(_Projections):
 
 class ManyHeadAttention(_Projections):
     """Multi-head attention of many queries over many keys, everything projected."""
-
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__(dim, dropout)
-        self.heads = heads
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """Query (N, Q, D) attends to keys (N, L, D) -> (N, Q, D)."""

@@ -59,6 +59,8 @@ class QuestionOnly(nn.Module):
 class Means(Network):
     """w/o all of Table 3, or one modality, or none."""
 
+    shallow = ("projections", "question", "fusion.classifier")
+
     def __init__(self, options: MeansOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
         dim, kinds = options.hidden, options.kinds
@@ -83,7 +85,3 @@ class Means(Network):
             for kind, project in self.projections.items()
         }
         return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the projections and the classifier; of the question alone, nothing."""
-        return {"deep": self.parameters_but("projections", "question", "fusion.classifier")}

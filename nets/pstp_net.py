@@ -64,6 +64,8 @@ class PSTPNetOptions(PeerOptions):
 class PSTPNet(Network):
     """The stages in order; `perceive` is chosen by `model.fused`."""
 
+    shallow = ("audio", "frame", "words", "question", "perceive.token", "classifier")
+
     def __init__(self, options: PSTPNetOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
         dim, heads, dropout = options.hidden, options.heads, options.dropout
@@ -101,11 +103,6 @@ class PSTPNet(Network):
         along_time = [w, a.index_select(0, asked), v.index_select(0, asked), *perceived]
         fused = self.mix.feed(self.mix.attend(torch.cat(along_time, dim=1))).mean(dim=1)  # (B, D)
         return Perception(self.classifier((fused * q).tanh()), segment_weights, selected, *tokens)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: all that lies between the input projections and the classifier."""
-        edges = ("audio", "frame", "words", "question", "perceive.token", "classifier")
-        return {"deep": self.parameters_but(*edges)}
 
 
 class QuestionWeights(nn.Module):

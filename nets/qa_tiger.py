@@ -59,6 +59,8 @@ class QATigerOptions(PeerOptions):
 class QATiger(Network):
     """The question's words join audio and frames, its Gaussians weigh them in time, and it reads what they hold."""
 
+    shallow = ("audio", "frame", "token", "words", "question", "head")
+
     def __init__(self, options: QATigerOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
         dim, heads, dropout = options.hidden, options.heads, options.dropout
@@ -110,10 +112,6 @@ class QATiger(Network):
         looked = take(on_tokens, torch.arange(len(selected), device=selected.device), selected)  # (B, K, S)
         source = torch.arange(looked.shape[2], device=looked.device).expand(looked.shape)
         return Perception(logits, weights, selected, selected, looked, source)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: all that lies between the input projections and the classifier."""
-        return {"deep": self.parameters_but("audio", "frame", "token", "words", "question", "head")}
 
 
 class WordContext(nn.Module):

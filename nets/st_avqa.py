@@ -56,6 +56,7 @@ class STAVQAOptions(PeerOptions):
 class STAVQA(Network):
     """Spatial grounding, temporal grounding, fusion; in training the matching of sounds and pictures too."""
 
+    shallow = ("audio", "frame", "token", "question", "match", "fusion.classifier")
     seconds: Tensor
 
     def __init__(self, options: STAVQAOptions, sizes: FeatureSizes, answers: int):
@@ -105,10 +106,6 @@ class STAVQA(Network):
         source = torch.arange(token_weights.shape[2], device=top.device).expand_as(token_weights)
         selected = self.seconds[top]  # (B, K)
         return Perception(logits, segment_weights, selected, selected, token_weights, source, losses)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the input projections and the classifier; the matching head learns at train.lr."""
-        return {"deep": self.parameters_but("audio", "frame", "token", "question", "match", "fusion.classifier")}
 
 
 class SpatialGrounding(nn.Module):

@@ -14,9 +14,8 @@ from nets.token_merging import merge_schedule
 from nets.tspm.av_attention import AudioVisualAttention, NoContext
 from nets.tspm.fusion import DeepFusion, Fusion
 from nets.tspm.grounding import QuestionGrounding
-from nets.tspm.joint import InTime, QuestionFit, SoundInPicture
+from nets.tspm.learned import InTime, PairedPerception, QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
-from nets.tspm.pairs import PairedPerception
 from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception
 from nets.tspm.temporal import (
     EvenSegments,
@@ -33,6 +32,8 @@ from utils.errors import UserError
 
 class TSPM(Network):
     """The stages in order. An ablation is another module of the same shapes, chosen when the network is built."""
+
+    shallow = ("audio", "frame", "question", "spatial.token", "temporal", "fusion.classifier")
 
     def __init__(self, options: TSPMOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
@@ -101,11 +102,6 @@ class TSPM(Network):
         }
         logits = self.fusion(q, streams)  # Eq. 6-7: (B, C)
         return Perception(logits, segment_weights, selected, looked, on_tokens, source, what | where)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the input projections and the classifier, but for the selection."""
-        shallow = ("audio", "frame", "question", "spatial.token", "temporal", "fusion.classifier")
-        return {"deep": self.parameters_but(*shallow)}
 
 
 def _temporal(options: TSPMOptions, sizes: FeatureSizes) -> nn.Module:

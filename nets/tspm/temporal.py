@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
 
     prompt: Tensor  # (B, Dq)
     seen: Tensor  # (V, T, Df) frame features
-    heard: Tensor | None  # (V, T, Df) sounds where their pictures would be (nets.tspm.joint)
+    heard: Tensor | None  # (V, T, Df) sounds where their pictures would be (nets.tspm.learned)
     audio: Tensor  # (V, T, D)
     frame: Tensor  # (V, T, D)
     asked: Tensor  # (B,) row of V
