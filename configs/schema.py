@@ -111,7 +111,7 @@ def parse(parser: Parser, arguments: Sequence[str], stored: dict[str, Any] | Non
     and all win over the `stored` config. `--help` shows the options of the network that is chosen. Raises `UserError`
     or exits with status 2.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # what decides which options there are
     first.add_argument("--config", nargs="?", const="", action="append", default=[])
     first.add_argument("--model.network", nargs="?", const="", dest="network")
     chosen, rest = first.parse_known_args(arguments)
