@@ -10,7 +10,8 @@ from dataset import DATASETS
 from dataset.annotations import describe, read_annotations
 from dataset.answers import AnswerVocabulary
 from dataset.config import DataConfig
-from dataset.features import FeatureStore, describe_faults, open_features
+from dataset.feature_folder import describe_faults
+from dataset.features import FeatureStore, open_features
 from dataset.kinds import TRUTH
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError

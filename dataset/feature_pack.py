@@ -12,7 +12,6 @@ import contextlib
 import mmap
 import shutil
 from collections.abc import Iterable
-from functools import cached_property
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -38,24 +37,19 @@ class Pack:
         sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
         which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
         self.again = again = f"pack with: python -m scripts.pack_features {which}"
-        if not index.exists():
-            raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
         try:
             held = read_json(index)
+            shape, dtype = npy_header(self.path)
         except UserError as error:
             raise UserError(f"{error}; {again}") from error
         if not (isinstance(held, dict) and all(isinstance(held.get(field), dict) for field in ("manifest", "videos"))):
             raise UserError(f"{index}: is no index of a pack; {again}")
         compare_manifests(index, manifest, held["manifest"], f"or {again}")
         packed, digests = held["videos"], held.get("sha256", {})
-        try:
-            shape, dtype = npy_header(self.path)
-        except UserError as error:
-            raise UserError(f"{error}; {again}") from error
-        if (shape, dtype) != ((len(packed), *self.shape), self.dtype):
+        wanted = (len(packed), *self.shape)
+        if (shape, dtype) != (wanted, self.dtype):
             raise UserError(
-                f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} "
-                f"{(len(packed), *self.shape)}; {again}"
+                f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} {wanted}; {again}"
             )
         stamps = folder.stamps()
         moved = {video: digests.get(video) for video in packed.keys() & stamps if packed[video] != stamps[video]}
@@ -69,16 +63,10 @@ class Pack:
             with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
                 write_json(index, held)
         self.held, self.packed, self.rows = held, packed, {video: row for row, video in enumerate(packed)}
-
-    @cached_property
-    def _mapping(self) -> mmap.mmap:
         with open(self.path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    @cached_property
-    def _array(self) -> np.ndarray:
-        start = len(self._mapping) - len(self.rows) * self.nbytes
-        return np.frombuffer(self._mapping, self.dtype, offset=start).reshape(-1, *self.shape)
+            self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._start = len(self._mapping) - len(packed) * self.nbytes  # of the data
+        self._array = np.frombuffer(self._mapping, dtype, offset=self._start).reshape(wanted)
 
     def stamps(self) -> dict[str, list[int]]:
         """Map every video of the pack to its file's [bytes, time of change in ns] as it was packed."""
@@ -110,9 +98,8 @@ class Pack:
 
     def prefetch(self, videos: Iterable[str]) -> None:
         """Ask the disk for the videos that the pack has: whole, not page by page as they are touched."""
-        start = len(self._mapping) - self._array.nbytes
         for row in (self.rows[video] for video in videos if video in self.rows):
-            offset = start + row * self.nbytes
+            offset = self._start + row * self.nbytes
             aligned = offset // mmap.PAGESIZE * mmap.PAGESIZE
             self._mapping.madvise(mmap.MADV_WILLNEED, aligned, offset + self.nbytes - aligned)
 

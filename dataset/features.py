@@ -14,14 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from dataset.feature_folder import Folder, all_finite, describe_faults, plain_folder
+from dataset.feature_folder import Folder, all_finite, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
 from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits
 from utils.errors import UserError
 from utils.manifest import DAMAGED, NAME, read_manifest
-
-__all__ = ["FeatureStore", "TextBank", "describe_faults", "open_features"]
 
 MANIFEST_VERSION = 1
 
