@@ -3,29 +3,26 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dataset.bandstand.moments import segments_of
 from dataset.bandstand.questions import NUMBERS, TEMPLATES, Candidate, Template
-from dataset.bandstand.scene import FRAME, Performer, Scene, SeenPerformer, make_scene
+from dataset.bandstand.scene import FRAME, Performer, Scene, make_scene
 from utils.files import write_bytes, write_json
 
 BENCHMARK, ENCODERS = 0, 1  # streams of scenes: no scene that an encoder was trained on is in the benchmark
 SPLITS = {"train": range(0, 7), "val": range(7, 8), "test": range(8, 10)}  # last digit of the video's number
 
-UNSEEN = dict.fromkeys(("place", "box", "present"))  # of a performer off screen, in the truth
-
 MOST, MEAN = 9, 2  # questions of one template about one scene: at most, and on average where there are as many
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A size of the benchmark."""
 
     videos: int
@@ -122,7 +119,7 @@ def write_annotations(scenes: Sequence[Scene], seed: int, folder: Path) -> dict[
                 questions.append(_row(scene, next(number), template, candidate))
                 truth[scene.video_id][str(questions[-1]["question_id"])] = {
                     "segments": segments_of(template.text, scene, candidate.values),
-                    "performers": candidate.about and [_index(scene, p) for p in candidate.about],
+                    "performers": candidate.about and [scene.performers.index(p) for p in candidate.about],
                 }
         sizes[split] = len(questions)
         write_json(folder / "annotations" / f"{split}.json", questions)
@@ -145,10 +142,9 @@ def describe(scene: Scene) -> dict[str, Any]:
 
 
 def _performer(p: Performer) -> dict[str, Any]:
-    seen = {"place": p.place, "box": p.box, "present": p.present} if isinstance(p, SeenPerformer) else UNSEEN
     return {
         "instrument": p.instrument,
-        **seen,
+        **{name: getattr(p, name, None) for name in ("place", "box", "present")},  # none off screen
         "heard": p.heard,
         "intervals": p.intervals,
         "sounding_segments": sorted(p.sounds),
@@ -167,7 +163,3 @@ def _row(scene: Scene, question_id: int, template: Template, candidate: Candidat
         "question_deleted": 0,
         "anser": candidate.answer,  # the field's spelling in MUSIC-AVQA
     }
-
-
-def _index(scene: Scene, performer: Performer) -> int:
-    return next(i for i, p in enumerate(scene.performers) if p is performer)

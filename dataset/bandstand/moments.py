@@ -18,7 +18,7 @@ from dataset.bandstand.questions import (
     outermost,
     players,
 )
-from dataset.bandstand.scene import Performer, Scene, SeenPerformer
+from dataset.bandstand.scene import PLACES, Performer, Scene, SeenPerformer
 
 Segments = frozenset[int]
 ENTRY = 2  # segments for which an instrument is said to come in
@@ -103,12 +103,17 @@ def _alone_with_neighbour(scene: Scene, side: str, which: str) -> Segments:
     return (one.sounds - sounding(p for p in scene.own if p is not one)) & _one(neighbour(scene, one, side)).in_view
 
 
-def _either_place(scene: Scene, one: str, other: str) -> Segments:
-    return _one(alone_at(scene, one)).sounds | _one(alone_at(scene, other)).sounds
+def _at(scene: Scene, values: Sequence[str]) -> list[Segments]:
+    """Where those sound who are at the two places among the values."""
+    return [_one(alone_at(scene, value)).sounds for value in values if value in PLACES]
 
 
-def _both_places(scene: Scene, one: str, other: str) -> Segments:
-    return _one(alone_at(scene, one)).sounds & _one(alone_at(scene, other)).sounds
+def _either_place(scene: Scene, *values: str) -> Segments:
+    return frozenset.union(*_at(scene, values))
+
+
+def _both_places(scene: Scene, *values: str) -> Segments:
+    return frozenset.intersection(*_at(scene, values))
 
 
 def _not_all_players(scene: Scene, instrument: str, which: str) -> Segments:
@@ -164,10 +169,8 @@ MOMENTS: dict[str, Callable[..., Segments]] = {
     "What is the <LR> instrument of the <FL> sounding instrument?": _alone_with_neighbour,
     "Is the instrument on the <LR> more rhythmic than the instrument on the <LR>?": _either_place,
     "Is the instrument on the <LR> louder than the instrument on the <LR>?": _both_places,
-    "Is the <Object> on the <LR> more rhythmic than the <Object> on the <LR>?": lambda s, x, p, y, q: _either_place(
-        s, p, q
-    ),
-    "Is the <Object> on the <LR> louder than the <Object> on the <LR>?": lambda s, x, p, y, q: _both_places(s, p, q),
+    "Is the <Object> on the <LR> more rhythmic than the <Object> on the <LR>?": _either_place,
+    "Is the <Object> on the <LR> louder than the <Object> on the <LR>?": _both_places,
     "Where is the <FL> sounding instrument?": lambda s, which: _some_but_not_all(s.heard),
     "Which <Object> makes the sound <FL>?": _not_all_players,
     "What is the <TH> instrument that comes in?": _comes_in,

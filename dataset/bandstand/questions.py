@@ -15,7 +15,6 @@ and visual questions, what the other modality shows of it. `benchmark.choose` ba
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from dataset.bandstand.scene import INSTRUMENTS, PLACES, Performer, Scene, SeenPerformer
@@ -38,8 +37,7 @@ class Candidate(NamedTuple):
 Candidates = Iterator[Candidate]
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A question with slots."""
 
     text: str
