@@ -12,19 +12,17 @@ import contextlib
 import mmap
 import shutil
 from collections.abc import Iterable
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset.feature_folder import THREADS, Folder, describe_faults, find_faults
+from utils.ahead import ahead
 from utils.errors import UserError
 from utils.files import array_sha256, atomic_path, header_bytes, npy_header, read_json, write_json, writing
 from utils.manifest import compare_manifests
 from utils.progress import tqdm
-
-AT_ONCE = 4 * THREADS  # videos held in memory while packing
 
 
 class Pack:
@@ -33,31 +31,28 @@ class Pack:
     def __init__(self, folder: Folder, manifest: dict[str, Any]):
         self.folder, self.shape, self.dtype, self.nbytes = folder, folder.shape, folder.dtype, folder.nbytes
         self.path = folder.path / "packed" / "features.npy"
-        index = self.path.with_name("index.json")
         sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
         which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
-        self.again = again = f"pack with: python -m scripts.pack_features {which}"
+        self.again = f"pack with: python -m scripts.pack_features {which}"
         try:
-            held = read_json(index)
-            shape, dtype = npy_header(self.path)
+            self._open(manifest, self.path.with_name("index.json"))
         except UserError as error:
-            raise UserError(f"{error}; {again}") from error
+            raise UserError(f"{error}; {self.again}") from error
+
+    def _open(self, manifest: dict[str, Any], index: Path) -> None:
+        held = read_json(index)
         if not (isinstance(held, dict) and all(isinstance(held.get(field), dict) for field in ("manifest", "videos"))):
-            raise UserError(f"{index}: is no index of a pack; {again}")
-        compare_manifests(index, manifest, held["manifest"], f"or {again}")
+            raise UserError(f"{index}: is no index of a pack")
+        compare_manifests(index, manifest, held["manifest"], "or pack anew")
         packed, digests = held["videos"], held.get("sha256", {})
-        wanted = (len(packed), *self.shape)
+        (shape, dtype), wanted = npy_header(self.path), (len(packed), *self.shape)
         if (shape, dtype) != (wanted, self.dtype):
-            raise UserError(
-                f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} {wanted}; {again}"
-            )
-        stamps = folder.stamps()
+            raise UserError(f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} {wanted}")
+        stamps = self.folder.stamps()
         moved = {video: digests.get(video) for video in packed.keys() & stamps if packed[video] != stamps[video]}
-        if changed := folder.changed(moved):
-            raise UserError(
-                f"{self.path}: stale, {len(changed)} of its videos have been extracted anew since, e.g. "
-                f"{folder.path / min(changed)}.npy; {again}"
-            )
+        if changed := self.folder.changed(moved):
+            example = self.folder.path / f"{min(changed)}.npy"
+            raise UserError(f"{self.path}: stale, {len(changed)} of its videos were extracted anew, e.g. {example}")
         if moved:  # a copy
             packed |= {video: stamps[video] for video in moved}
             with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
@@ -152,19 +147,17 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
     with (
         atomic_path(path) as temporary,
         open(temporary, "wb") as file,
-        ThreadPool(THREADS) as pool,
         tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
     ):
         file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
-        for first in range(0, len(videos), AT_ONCE):
-            some = videos[first : first + AT_ONCE]
-            for video, (array, digest, fault) in zip(some, pool.map(load, some), strict=True):
-                if fault:
-                    faults[video] = fault
-                else:
-                    file.write(array.data)
-                    packed[video], digests[video] = stamps[video], digest
-                bar.update(folder.nbytes)
+        loaded = ahead(load, videos, THREADS, lambda video: folder.prefetch([video]))
+        for video, (array, digest, fault) in zip(videos, loaded, strict=True):
+            if fault:
+                faults[video] = fault
+            else:
+                file.write(array.data)
+                packed[video], digests[video] = stamps[video], digest
+            bar.update(folder.nbytes)
         _refuse(folder, faults, skip_faulty)
         if not packed:
             raise UserError(f"{folder.path}: holds no whole file to pack")

@@ -41,9 +41,7 @@ class Rows:
         except UserError as error:
             raise UserError(f"{error}; {again}") from error
         if not isinstance(sentences, list):
-            raise UserError(
-                f"{files.sentences}: must be a list of sentences, in the order of the rows of {files.features.name}"
-            )
+            raise UserError(f"{files.sentences}: must be a list of sentences, one for a row of {files.features.name}")
         if not fits(shape, (None, *sizes)) or found != np.dtype(dtype) or shape[0] < len(sentences):
             wanted = ", ".join("any" if size is None else str(size) for size in sizes)
             raise UserError(
@@ -51,10 +49,8 @@ class Rows:
                 f"{dtype} ({len(sentences)} or more, {wanted}); {again}"
             )
         if files.is_damaged(sentences):
-            raise UserError(
-                f"{files.sentences.parent}: {files.sentences.name} and {files.features.name} are not as "
-                f"{files.digest.name} noted them; {again}"
-            )
+            both = f"{files.sentences.name} and {files.features.name}"
+            raise UserError(f"{files.sentences.parent}: {both} are not as {files.digest.name} noted them; {again}")
         self.shape = shape[1:]
         self.rows = {sentence: row for row, sentence in enumerate(sentences)}
 

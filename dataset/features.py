@@ -148,10 +148,10 @@ def open_features(
     kinds, words = [kind for kind in KINDS if kind in wanted_kinds], WORDS in wanted_kinds
     given: dict[str, int | None] = {"segments": segments, "tokens": tokens}
     if layout == "public":
-        paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
         if words:
             raise UserError(f"{root}: the public layout has no words of the questions, which the network reads")
-        folders = {kind: plain_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
+        public = {kind: (root / KINDS[kind].public.format(**given), KINDS[kind].shape(given)) for kind in kinds}
+        folders = {kind: plain_folder(path, sizes) for kind, (path, sizes) in public.items()}
         return FeatureStore(folders, PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
     wanted = {kind: KINDS[kind] for kind in kinds} | ({"text": TEXT} if text else {})
     paths = {name: _existing(root, kind, given) for name, kind in wanted.items()}

@@ -82,7 +82,7 @@ def epoch_order(
         order = np.argsort(place[video] + window * random.random(len(video)))
     else:
         order = random.permutation(len(video))
-    return np.split(order, range(batch_size, len(video), batch_size))
+    return in_batches(order, batch_size)
 
 
 class Loader:

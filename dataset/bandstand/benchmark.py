@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from math import ceil
@@ -43,15 +43,6 @@ def to_the_eye(scene: Scene) -> Scene:
     return replace(scene, performers=tuple(seen), voice_over=())
 
 
-def guessed(template: Template, scene: Scene) -> Iterator[tuple[Candidate, str | None]]:
-    """A template's questions about a scene; with audio-visual ones, what somebody deaf would answer, if anything."""
-    guess = {}
-    if template.modality == "Audio-Visual":
-        guess = {c.values: c.answer for c in template.candidates(to_the_eye(scene))}
-    for candidate in template.candidates(scene):
-        yield candidate, guess.get(candidate.values)
-
-
 def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator) -> list[tuple[int, Candidate]]:
     """Questions of one template about some scenes, as (position of the scene, question).
 
@@ -63,7 +54,11 @@ def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator
     Where a question needs hearing, its cell holds what somebody deaf would answer too, and takes turns between scenes
     in which that is right and wrong.
     """
-    candidates = [(i, c, guess) for i, scene in enumerate(scenes) for c, guess in guessed(template, scene)]
+    candidates = []  # (position of the scene, question, the guess of somebody deaf, if it takes both senses)
+    for position, scene in enumerate(scenes):
+        deaf = template.candidates(to_the_eye(scene)) if template.modality == "Audio-Visual" else ()
+        guesses = {candidate.values: candidate.answer for candidate in deaf}
+        candidates += [(position, c, guesses.get(c.values)) for c in template.candidates(scene)]
     needs_hearing = any(guess not in (None, c.answer) for _, c, guess in candidates)
     pool: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for position, candidate, guess in candidates:
