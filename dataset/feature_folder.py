@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.kinds import fits
+from dataset.kinds import fits, told
 from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
 from utils.progress import tqdm
@@ -196,5 +196,4 @@ def plain_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
         if fits(shape, sizes) and dtype.name in FLOATS:
             return Folder(path, shape, dtype)
         seen = f"{file.name} is {dtype} {shape}"
-    wanted = ", ".join("any" if size is None else str(size) for size in sizes)
-    raise UserError(f"{path}: no file is {' or '.join(FLOATS)} ({wanted}); {seen}")
+    raise UserError(f"{path}: no file is {' or '.join(FLOATS)} ({told(sizes)}); {seen}")

@@ -4,8 +4,7 @@
     packed    one memory-mapped array per kind, made of those by scripts.pack_features
     public    the folders of the published TSPM implementation, unmodified; no manifests, text by question id
 
-Shapes and widths come from the manifests (public: from the first file that fits), so the model is built to what is
-there. T: segments, M: tokens per frame as stored, Dq: width of a text row.
+T: segments, M: tokens per frame as stored, Dq: width of a text row.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from dataset.feature_folder import Folder, all_finite, plain_folder
+from dataset.feature_folder import FLOATS, Folder, all_finite, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
-from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits, told
 from utils.errors import UserError
 from utils.manifest import DAMAGED, NAME, read_manifest
 
@@ -131,18 +130,13 @@ class FeatureStore:
 def open_features(
     root: str | Path, layout: str, kinds: Iterable[str], segments: int, tokens: int | None, text: bool = True
 ) -> FeatureStore:
-    """Open the features below `root` and compare their manifests with each other and with `segments` and `tokens`.
+    """Open the features below `root`, a folder per kind, and compare their manifests with each other and with
+    `segments` and `tokens`.
 
-    Args:
-        root: the folder that holds a folder per kind.
-        layout: "files", "packed" or "public".
-        kinds: those wanted, of "audio", "frame", "token" and "words"; no file of features holds others.
-        segments: T of every video.
-        tokens: M of every frame as stored; selects the folder of the tokens. None where no tokens are wanted.
-        text: whether text is wanted; checking and packing do without.
-
-    Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
-    contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
+    `layout` is "files", "packed" or "public". `kinds` are of "audio", "frame", "token" and "words"; no file of features
+    holds others. `tokens`, stored of every frame, selects the folder of the tokens. Checking and packing do without
+    `text`. Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
+    contradicts; and for a pack that is half-written or stale.
     """
     root, wanted_kinds = Path(root), set(kinds)
     kinds, words = [kind for kind in KINDS if kind in wanted_kinds], WORDS in wanted_kinds
@@ -193,16 +187,13 @@ def _existing(root: Path, kind: Kind, given: dict[str, int | None]) -> Path:
 
 
 def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tuple[int | None, ...]) -> None:
-    shape, dtypes = manifest.get("shape"), ["float16", "float32"]
-    good_shape = (
-        isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
-    )
-    any_width = ", ".join("any" if size is None else str(size) for size in sizes)
+    shape = manifest.get("shape")
+    whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
     for field, good, wanted in (
         ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
         ("kind", manifest.get("kind") == kind, repr(kind)),
-        ("shape", good_shape, f"[{any_width}] by the configured segments and tokens"),
-        ("dtype", manifest.get("dtype") in dtypes, " or ".join(dtypes)),
+        ("shape", whole, f"[{told(sizes)}] by the configured segments and tokens"),
+        ("dtype", manifest.get("dtype") in FLOATS, " or ".join(FLOATS)),
         ("weights_sha256", isinstance(manifest.get("weights_sha256"), str), "a digest"),
     ):
         if not good:

@@ -1,8 +1,7 @@
 """Batches: indices into features that stay on the device, or features gathered ahead by threads.
 
-On the device features are loaded once. From disk each batch's are read anew: pages of the files that were read stay in
-the system's cache while there is memory, one for all processes of a machine. So where they fit the host's memory and
-not the GPU's, packed files are read from memory all the same.
+On the device features are loaded once. From disk each batch's are read anew; while there is memory, out of the system's
+cache, one for all processes of a machine.
 
 B questions in a batch, V videos that they are about, P places (a segment of a video each), N sentences.
 """
@@ -63,11 +62,10 @@ def epoch_order(
 ) -> list[np.ndarray]:
     """The shuffled rows of each global batch of an epoch: a function of the arguments alone. The last may be short.
 
-    `video` (Q,) is the video of each question. A `window` of 0 shuffles all questions. With one of fewer videos than
-    there are, those about a video come close together: videos stand in a line, drawn anew in every epoch, and the
-    window moves along it whose questions are shuffled. What is read for the first question about a video is still
-    cached for the others, and the disk has as much to do in every batch. A `group` of questions about a video stays
-    together: as many as that, or what a video has left.
+    `video` (Q,) is the video of each question. A `window` of 0 shuffles all questions. One of fewer videos than there
+    are moves along the videos, in a line drawn anew in every epoch, and shuffles the questions about those in it: what
+    is read for the first question about a video is still cached for the others, and the disk has as much to do in every
+    batch. A `group` of questions about a video stays together: as many as that, or what a video has left.
     """
     random = np.random.default_rng([seed, epoch])
     if group > 1:

@@ -84,10 +84,6 @@ def _silent_in_video(scene: Scene) -> Segments:
     return frozenset().union(*(p.in_view - p.sounds for p in scene.seen))
 
 
-def _by_loudness(scene: Scene, which: str) -> Segments:
-    return _one(loudest_or_lowest(scene.heard, which)).sounds
-
-
 def _apart(scene: Scene, which: str, place: str) -> Segments:
     one = _one(alone_at(scene, place))
     others = sounding(p for p in scene.seen if p is not one)
@@ -163,7 +159,7 @@ MOMENTS: dict[str, Callable[..., Segments]] = {
     ),
     "How many instruments in the video did not sound from beginning to end?": _silent_in_video,
     "How many sounding <Object> in the video？": lambda s, x: sounding(players(_in_video(s), x)),
-    "Where is the <LL> instrument?": _by_loudness,
+    "Where is the <LL> instrument?": lambda s, which: _one(loudest_or_lowest(s.heard, which)).sounds,
     "Is the <FL> sound coming from the <LR> instrument?": _apart,
     "Which is the musical instrument that sounds at the same time as the <Object>?": _together_with,
     "What is the <LR> instrument of the <FL> sounding instrument?": _alone_with_neighbour,
