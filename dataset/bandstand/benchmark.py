@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataset.bandstand.moments import segments_of
 from dataset.bandstand.questions import NUMBERS, TEMPLATES, Candidate, Template
 from dataset.bandstand.scene import FRAME, Performer, Scene, make_scene
 from utils.files import write_bytes, write_json
@@ -113,7 +112,7 @@ def write_annotations(scenes: Sequence[Scene], seed: int, folder: Path) -> dict[
             for template, candidate in entries:
                 questions.append(_row(scene, next(number), template, candidate))
                 truth[scene.video_id][str(questions[-1]["question_id"])] = {
-                    "segments": segments_of(template.text, scene, candidate.values),
+                    "segments": sorted(candidate.segments),
                     "performers": candidate.about and [scene.performers.index(p) for p in candidate.about],
                 }
         sizes[split] = len(questions)
