@@ -144,20 +144,16 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
         return array, array_sha256(array), fault
 
     packed, digests = {}, {}
-    with (
-        atomic_path(path) as temporary,
-        open(temporary, "wb") as file,
-        tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
-    ):
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
         loaded = ahead(load, videos, THREADS, lambda video: folder.prefetch([video]))
-        for video, (array, digest, fault) in zip(videos, loaded, strict=True):
+        bar = tqdm(loaded, f"packing {folder.path.name}", len(videos), unit="video")
+        for video, (array, digest, fault) in zip(videos, bar, strict=True):
             if fault:
                 faults[video] = fault
             else:
                 file.write(array.data)
                 packed[video], digests[video] = stamps[video], digest
-            bar.update(folder.nbytes)
         _refuse(folder, faults, skip_faulty)
         if not packed:
             raise UserError(f"{folder.path}: holds no whole file to pack")

@@ -163,10 +163,8 @@ def open_features(
         for kind in kinds
     }
     sentences = Sentences(paths["text"], manifests["text"], words) if text else None
-    if layout == "packed":
-        packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
-        return FeatureStore(packs, sentences, manifests)
-    return FeatureStore(folders, sentences, manifests)
+    packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()} if layout == "packed" else None
+    return FeatureStore(packs or folders, sentences, manifests)
 
 
 def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
