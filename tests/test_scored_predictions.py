@@ -171,13 +171,10 @@ def test_choices_are_scored_for_avqa(tmp_path):
     assert read_json(tmp_path / "scores.json")["accuracy"]["All"] == pytest.approx(100 * np.mean(right))
 
 
-def test_our_csv_is_scored_by_itself_where_the_questions_are_not_there(tested, tmp_path, monkeypatch):
+def test_questions_that_are_not_there_are_to_be_downloaded(tested, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no data here
-    printed = score(tested[0] / "test/predictions.csv", "--json", "scores.json")
-    assert "data/music_avqa/annotations/test.json is not there" in printed
-    assert read_json("scores.json")["accuracy"] == read_json(tested[0] / "test/metrics.json")["accuracy"]
-    (tmp_path / "public.txt").write_text("1 \t True \t 0 \t 0\n")
-    assert "annotations/test.json is not there" in score("public.txt", fails=True)
+    said = score(tested[0] / "test/predictions.csv", fails=True)
+    assert "data/music_avqa/annotations/test.json: no such file; python -m scripts.download fetches it" in said
 
 
 @pytest.mark.parametrize(

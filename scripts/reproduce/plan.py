@@ -15,7 +15,7 @@ from dataset.annotations import annotated_videos
 from dataset.features import describe_faults, open_features
 from nets.network import build
 from nets.options import FeatureSizes
-from scripts.profile_model import forward_gflop, public_sizes
+from scripts.profile_model import WIDTHS, feature_sizes, forward_gflop
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from utils.errors import UserError
@@ -239,7 +239,7 @@ def training_flop(config: Config) -> float | None:
         store = open_features(data.features, data.layout, kinds, data.segments, data.tokens)
         sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
     except UserError:
-        sizes = public_sizes(kinds, data.segments, data.tokens, "ViT-L/14")
+        sizes = feature_sizes(kinds, data.segments, data.tokens, WIDTHS["ViT-L/14"])
     with torch.device("meta"):  # shapes without data
         gflop = forward_gflop(build(config.model, sizes, ANSWERS), sizes)
     return 3e9 * len(read_json(train)) * config.train.epochs * gflop
