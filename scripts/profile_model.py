@@ -25,6 +25,7 @@ from utils.cli import Parser
 from utils.errors import command
 from utils.scoring.paper import TABLE6
 
+logging.getLogger("thop").setLevel(logging.WARNING)  # it names every layer that it counts
 BATCH = 64
 WIDTHS = {  # of VGGish's features, and a public CLIP's
     "ViT-L/14": {"audio": 128, "frame": 768, "token": 1024, "words": 768, "text": 768},
@@ -76,8 +77,6 @@ def feature_sizes(kinds: Iterable[str], segments: int, tokens: int | None, width
 @command
 def main() -> None:
     """Profile the configuration given by options, then on top of it each ablation but the learned model's."""
-    logging.getLogger("thop").setLevel(logging.WARNING)
-
     print(f"{'':16}{'parameters M':>14}{'trained M':>11}{'GFLOP':>8} |{'thop M':>8}{'thop G':>8}")
     for path in [None, *sorted(Path("configs/ablations").glob("[!l]*.yaml"))]:
         ablation = ["--config", str(path)] if path else []
@@ -91,7 +90,7 @@ def main() -> None:
             f"{row['thop parameters']:8.2f}{row['thop G']:8.2f}"
         )
     paper = TABLE6["TSPM"]
-    print(f"{'paper, Table 6':16}{'':33} |{paper['parameters_M']:8.2f}{paper['flops_G']:8.2f}")
+    print(f"{'paper, Table 6':16}{'':33} |{paper['thop parameters']:8.2f}{paper['thop G']:8.2f}")
     print(__doc__.split("\n\n")[1])
 
 

@@ -78,12 +78,8 @@ class Run:
     @property
     def outdated(self) -> bool:
         """Whether files of the code that trains and answers are younger than the results of a run that is done."""
-        rooms = [
-            ROOT / "train.py",
-            ROOT / "test.py",
-            *(ROOT / room for room in ("configs", "dataset", "nets", "utils")),
-        ]
-        files = (path for room in rooms for path in ([room] if room.is_file() else room.rglob("*.py")))
+        rooms = (ROOT / room for room in ("configs", "dataset", "nets", "utils"))
+        files = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]
         return max(path.stat().st_mtime for path in files) > (self.folder / "test/metrics.json").stat().st_mtime
 
     @property
@@ -105,13 +101,9 @@ def _test_again(path: Path) -> str:
     return f"delete {path.with_name('metrics.json')} and repeat the command, which tests the run again"
 
 
-def resolve(arguments: Sequence[str]) -> schema.Config:
-    """The configuration that train.py would have with these arguments; a file is read once."""
-    return _resolve(tuple(arguments))
-
-
 @functools.cache
-def _resolve(arguments: tuple[str, ...]) -> schema.Config:
+def resolve(*arguments: str) -> schema.Config:
+    """The configuration that train.py would have with these arguments."""
     return schema.parse(Parser(prog="train.py"), arguments)[0]
 
 
@@ -120,7 +112,7 @@ def find_run(label: str, arguments: Sequence[str], seed: int, root: str | Path, 
 
     Raises `UserError` where an option does not fit or something that the run reads is missing.
     """
-    config = resolve(arguments)
+    config = resolve(*arguments)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
     return Run(label, (*arguments, "--train.seed", str(seed)), config, Path(root) / identity(config, contents))
 

@@ -211,7 +211,7 @@ def _notes(planned: Planned, ours: list[Line], reference: str | None, failures: 
             f"Differences to {reference} are on the same questions; p is two-sided, and corrected for "
             f"the number of rows compared, {len(ours) - 1} (Holm)."
         )
-    notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
+    notes += [f"Not run: {row}: {' '.join(reason.split())}" for row, reason in planned.reasons.items()]
     for by_seed in planned.runs.values():
         notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]
     return notes

@@ -122,10 +122,10 @@ TABLE5 = {
 """Table 5, keyed by (method, visual encoder)."""
 
 TABLE6 = {
-    "ST-AVQA": {"parameters_M": 18.48, "flops_G": 3.19, "All": 71.59},
-    "PSTP-Net": {"parameters_M": 4.30, "flops_G": 1.22, "All": 73.52},
-    "LAVISH": {"parameters_M": 21.09, "All": 74.46},
-    "TSPM": {"parameters_M": 6.22, "flops_G": 1.42, "All": 76.79},
+    "ST-AVQA": {"thop parameters": 18.48, "thop G": 3.19, "All": 71.59},
+    "PSTP-Net": {"thop parameters": 4.30, "thop G": 1.22, "All": 73.52},
+    "LAVISH": {"thop parameters": 21.09, "All": 74.46},
+    "TSPM": {"thop parameters": 6.22, "thop G": 1.42, "All": 76.79},
 }
 """Table 6, trained parameters (millions) and FLOPs (10^9) as thop counts them, and accuracy; LAVISH's FLOPs unknown."""
 
