@@ -111,7 +111,8 @@ def main(args: list[str] | None = None) -> None:
                 print(f"\n{file}", end="")
                 tell(submission)
         print(f"a: the mean of {len(ours)} predictions files, b: of {len(others)}; % and, of b - a, percentage points")
-        table = compare(*([each.predictions for each in side] for side in (ours, others)), dataset.columns)
+        a, b = ([each.predictions for each in side] for side in (ours, others))
+        table = compare(a, b, dataset.columns)
         print(table.to_string(float_format="{:.2f}".format, formatters={"p": "{:.2g}".format}))
         print(
             "low to high: 95 % interval; p: two-sided, of that row alone\n"

@@ -7,7 +7,6 @@ runs, and a queue that was killed leaves its last run to finish or to be gone on
 """
 
 import dataclasses
-import errno
 import fcntl
 import functools
 import json
@@ -29,14 +28,13 @@ from configs import schema
 from scripts.reproduce.identity import Contents, identity
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
-from utils.files import sha256, unseal, write_bytes
+from utils.files import sha256, unseal, write_bytes, writing
 from utils.machine import usable_cores
 from utils.progress import tqdm
 from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 ROOT = Path(__file__).parents[2]
-WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -141,20 +139,16 @@ def lock(folder: Path) -> int | None:
     The system frees it when all have ended that have the descriptor, or inherited it. A disk that has no locks is told:
     nothing guards its folders. Raises `UserError` where the folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError as error:
-            if error.errno not in WITHOUT_FLOCK:
-                raise
-            print(f"{folder}: this disk has no locks; let no other queue work on it", file=sys.stderr)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        print(f"{folder}: this disk has no locks; let no other queue work on it", file=sys.stderr)
     return descriptor
 
 
@@ -212,42 +206,38 @@ def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, s
     waiting = deque(run for run in runs if not run.done)
     if not waiting:
         return {}
-    active: list[_Job | None] = [None] * len(workers)
+    active: dict[int, _Job] = {}  # by the number of the worker
     failures: dict[Path, str] = {}
     told = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tqdm(total=len(waiting), unit="run") as bar:
-
-            def end(run: Run, reason: str = "") -> None:
-                if reason:
-                    failures[run.folder] = reason
-                    bar.write(f"failed: {run.label}: {reason} ({run.folder})", sys.stderr)
-                bar.update()
-
-            while waiting or any(active):
+            while waiting or active:
                 for number, worker in enumerate(workers):
-                    active[number] = active[number] or _next_job(waiting, worker, end)
+                    if number not in active and (job := _next_job(waiting, worker)):
+                        active[number] = job
                 time.sleep(TICK)
-                for number, job in enumerate(active):
-                    if job and job.finished():
-                        active[number] = None
+                for number, job in [*active.items()]:
+                    if job.finished():
+                        del active[number]
                         os.close(job.lock)
-                        end(job.run, job.reason() if job.process.returncode else "")
+                        if job.process.returncode:
+                            failures[job.run.folder] = reason = job.reason()
+                            bar.write(f"failed: {job.run.label}: {reason} ({job.run.folder})", sys.stderr)
+                bar.update(bar.total - len(waiting) - len(active) - bar.n)
     except KeyboardInterrupt:
         raise Interrupted("what was at work is saved; repeat the command to go on") from None
     finally:
-        left = [job for job in active if job]  # none, unless something went wrong
-        for job in left:
+        for job in active.values():  # none, unless something went wrong
             job.process.terminate()
-        for job in left:
+        for job in active.values():
             job.process.wait()
             os.close(job.lock)
         signal.signal(signal.SIGTERM, told)
     return failures
 
 
-def _next_job(waiting: deque[Run], worker: dict[str, str], end: Callable) -> _Job | None:
-    """Start the first waiting run that no other process works on; those that became done meanwhile are at an end."""
+def _next_job(waiting: deque[Run], worker: dict[str, str]) -> _Job | None:
+    """Start the first waiting run that no other process works on; those that became done meanwhile are left out."""
     for _ in range(len(waiting)):
         run = waiting.popleft()
         held = lock(run.folder)
@@ -255,7 +245,6 @@ def _next_job(waiting: deque[Run], worker: dict[str, str], end: Callable) -> _Jo
             waiting.append(run)
         elif run.done:
             os.close(held)
-            end(run)
         else:
             return _Job(run, worker, held)
     return None

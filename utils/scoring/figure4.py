@@ -216,16 +216,15 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
         lowest, down = top.axes(left, down + 0.07, WIDE, MEL - 0.07), down + MEL
         lowest.imshow(example.mel, origin="lower", aspect="auto", cmap="magma", extent=(0, segments, 0, 1))
         lowest.set_yticks([0.5], ["log-mel"])
-        lowest.tick_params(left=False, labelsize=7.5)
-        bars.tick_params(bottom=False, labelbottom=False)
     if example.true is not None:
         lowest = top.axes(left, down + 0.07, WIDE, BAND - 0.07)
         lowest.broken_barh([(segment, 1) for segment in example.true], (0, 1), color=GREEN)
         lowest.set(xlim=(0, segments), ylim=(0, 1))
         lowest.set_yticks([0.5], ["true"])
-        lowest.tick_params(left=False, labelsize=7.5)
         lowest.spines[:].set_color(GREY)
+    if lowest is not bars:
         bars.tick_params(bottom=False, labelbottom=False)
+        lowest.tick_params(left=False, labelsize=7.5)
     step = 5 if segments > 10 else 1
     ticks = range(0, segments + 1, step)
     lowest.set_xticks(ticks, [f"{example.start + second:g} s" for second in ticks])

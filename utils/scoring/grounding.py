@@ -32,38 +32,29 @@ def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
             f"python -m scripts.render_bandstand --out {Path(folder).parent}"
         )
         held = read_json(path)
-        if field := _faulty(held):
-            raise UserError(f"{path}: field {field!r} is not as a truth file has it; {remedy}")
+        if not _is_truth(held):
+            raise UserError(f"{path}: is not as a truth file is written; {remedy}")
         if absent := set(asked) - held["questions"].keys():
             raise UserError(f"{path}: lacks question {min(absent)}; {remedy}")
         truth[str(video)] = held
     return truth
 
 
-def _faulty(held: Any) -> str | None:
-    """The first field of a truth file that is not as described above, if any is."""
+def _is_truth(held: Any) -> bool:
+    """Whether a truth file holds what is described above."""
 
-    def numbers(value: Any, count: int) -> bool:
-        return len(value) == count and all(type(each) in (int, float) for each in value)
+    def numbers(values: Any, count: int) -> bool:
+        return len(values) == count and all(type(n) in (int, float) for n in values)
 
-    def segments(value: Any) -> bool:
-        return all(type(each) is int and each >= 0 for each in value)
-
-    def performer(value: Any) -> bool:
-        return (value["box"] is None or numbers(value["box"], 4)) and segments(value["sounding_segments"])
-
-    checks = {
-        "frame": lambda value: numbers(value, 2),
-        "performers": lambda value: all(map(performer, value)),
-        "questions": lambda value: all(q["segments"] is None or segments(q["segments"]) for q in value.values()),
-    }
-    for field, whole in checks.items():
-        try:
-            if not whole(held[field]):
-                return field
-        except (AttributeError, KeyError, TypeError):
-            return field
-    return None
+    try:
+        performers, questions = held["performers"], held["questions"].values()
+        boxes = [performer["box"] for performer in performers if performer["box"] is not None]
+        segments = [s for performer in performers for s in performer["sounding_segments"]]
+        segments += [s for question in questions for s in question["segments"] or []]
+        placed = numbers(held["frame"], 2) and all(numbers(box, 4) for box in boxes)
+        return placed and all(type(segment) is int and segment >= 0 for segment in segments)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.ndarray:

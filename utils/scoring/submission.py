@@ -72,7 +72,8 @@ def read_submission(
             read_answer(text, question) if answered else ""
             for answered, text, question in zip(there, given["text"], questions.to_dict("records"), strict=True)
         ]
-        unmapped = given.loc[given["prediction"].isna(), "text"].to_dict()
+        unread = given.loc[given["prediction"].isna(), "text"]
+        unmapped = {str(question): text for question, text in unread.items()}
     predictions = judge(questions, given["prediction"].fillna("").tolist())
     predictions = predictions.assign(**{name: given[name].tolist() for name in MODELS_OWN if name in given})
     return Submission(predictions, asked[~there].tolist(), unmapped, surplus)
