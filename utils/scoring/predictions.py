@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,7 +14,8 @@ from utils.text import normalised
 
 COLUMNS = ("question_id", "video_id", "modality", "type", "answer", "prediction", "correct")
 MODELS_OWN = ("probability", "selected")
-"""What a model tells beside: the probability of its answer (empty where no choice is known), selected segments."""
+"""What a model tells beside, for who reads the file: the probability of its answer (empty where no choice is known),
+selected segments."""
 
 
 def write_predictions(path: str | Path, predictions: pd.DataFrame) -> None:
@@ -25,7 +25,7 @@ def write_predictions(path: str | Path, predictions: pd.DataFrame) -> None:
 
 
 def read_predictions(path: str | Path) -> pd.DataFrame:
-    """Read our CSV (a header with `COLUMNS`, perhaps `MODELS_OWN`; further columns are ignored): a predictions table.
+    """Read our CSV (a header with `COLUMNS`; further columns are ignored): a predictions table.
 
     Raises `UserError`, naming file and line, for a line that is malformed or contradicts itself, and as `by_question`.
     """
@@ -36,8 +36,7 @@ def read_predictions(path: str | Path) -> pd.DataFrame:
             raise UserError(
                 f"{path}: its first line is not the header {','.join(COLUMNS)}, it lacks {', '.join(missing)}"
             )
-        columns = [*COLUMNS, *(name for name in MODELS_OWN if name in names)]
-        table = by_question(path, _rows(path, reader, columns), columns)
+        table = by_question(path, _rows(path, reader), COLUMNS)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.reader.line_num}: {error}") from error
     return table.assign(correct=table["correct"].str.upper() == "TRUE")
@@ -53,7 +52,7 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}: cannot be read as a predictions file ({error})") from error
 
 
-def by_question(path: str | Path, rows: Iterable[tuple[Any, ...]], columns: Sequence[str]) -> pd.DataFrame:
+def by_question(path: str | Path, rows: Iterable[tuple[str, ...]], columns: Sequence[str]) -> pd.DataFrame:
     """The rows of a file as a table. Question ids may be written as floats: "12.0" is "12".
 
     Raises `UserError` for a question that is answered twice.
@@ -71,8 +70,8 @@ def plain_id(text: str) -> str:
     return re.sub(r"^([0-9]+)\.0+$", r"\1", text.strip())
 
 
-def _rows(path: str | Path, reader: csv.DictReader, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield the fields of each record, in the order of `columns`."""
+def _rows(path: str | Path, reader: csv.DictReader) -> Iterator[tuple[str, ...]]:
+    """Yield the fields of each record, in the order of `COLUMNS`."""
     for record in reader:
         where = f"{path}, line {reader.line_num}"
         if None in record or None in record.values():
@@ -86,17 +85,4 @@ def _rows(path: str | Path, reader: csv.DictReader, columns: Sequence[str]) -> I
                 f"{where}: correct is {record['correct']!r}, but for answer {record['answer']!r} and prediction "
                 f"{record['prediction']!r} it must be {right}"
             )
-        if "probability" in columns:
-            record["probability"] = _probability(where, record["probability"])
-        yield tuple(record[name] for name in columns)
-
-
-def _probability(where: str, text: str) -> float:
-    """A probability, NaN where the field is empty."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        value = -1.0
-    if value < 0 or value > 1:
-        raise UserError(f"{where}: probability must be between 0 and 1, is {text!r}")
-    return value
+        yield tuple(record[name] for name in COLUMNS)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from utils.errors import UserError
 from utils.scoring.metrics import judge
-from utils.scoring.predictions import COLUMNS, MODELS_OWN, by_question, plain_id, read_predictions, read_text
+from utils.scoring.predictions import COLUMNS, by_question, plain_id, read_predictions, read_text
 from utils.text import normalised
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,6 @@ def read_submission(
         unread = given.loc[given["prediction"].isna(), "text"]
         unmapped = {str(question): text for question, text in unread.items()}
     predictions = judge(questions, given["prediction"].fillna("").tolist())
-    predictions = predictions.assign(**{name: given[name].tolist() for name in MODELS_OWN if name in given})
     return Submission(predictions, asked[~there].tolist(), unmapped, surplus)
 
 
