@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import Path_drw, Path_fr, PositiveInt
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import StepLR
@@ -79,14 +79,12 @@ def parse(args: list[str] | None):
     parser.add_argument("--rounds", type=PositiveInt, default=5, help="times that everything is measured, in turn")
     parser.add_argument("--videos", type=PositiveInt, default=2048, help="of the part epochs; MUSIC-AVQA: 9288")
     parser.add_argument("--epochs", type=PositiveInt, default=1, help="of the part epochs")
-    parser.add_argument("--video", default="assets/bandstand/sample.mp4", help="of the part extraction: decoded")
-    parser.add_argument("--work", help="folder in which files are made, and removed at the end (default: the system's)")
+    parser.add_argument(
+        "--video", type=Path_fr, default="assets/bandstand/sample.mp4", help="of the part extraction: decoded"
+    )
+    parser.add_argument("--work", type=Path_drw, help="folder where files are made, and removed at the end")
     parser.add_argument("--json", help="write all figures to this file too")
-    options = parser.parse_args(args)
-    for name in ("work", "video"):
-        if (path := getattr(options, name)) and not Path(path).exists():
-            raise UserError(f"--{name} {path}: is not there")
-    return options
+    return parser.parse_args(args)
 
 
 def interleaved(tasks: dict[str, Task], device: torch.device, rounds: int) -> Rows:

@@ -124,7 +124,7 @@ def test_a_model_does_not_differ_from_itself_and_order_flips_the_sign():
 
 def test_compare_refuses_other_questions():
     a = flat(range(10), [1] * 10)
-    with pytest.raises(UserError, match=r"3 are only in the first and 1 only in the second, e.g. question 0"):
+    with pytest.raises(UserError, match=r"4 are in one of them alone, e.g. question 0"):
         compare([a], [pd.concat([a[3:], a[:1].assign(question_id="99")])], TABLE1_COLUMNS)
 
 

@@ -32,33 +32,20 @@ Baseline = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper.
-
-    rows: by name, the options of train.py that make the row, or a baseline
-    paper: rows as published for the data set `of`; one that has the name of ours stands below it
-    of: the data set that the paper's rows are for
-    columns: those that are printed; None: the averages of the data set, or all where it has none
-    by_type: print all columns of the data set
-    later: rows published after the paper
-    questions: raises `UserError` where the table is not of the configuration's questions
-    measure: what is printed of a run; by default accuracy by question type, as test.py wrote it
-    intervals: print those of the test predictions beside it
-    note: what a reader must know of it
-    reference: the row that the others are compared with
-    """
+    """A table of the paper."""
 
     title: str
-    rows: Mapping[str, str | Baseline]
-    paper: Mapping[str, Row]
-    columns: Sequence[str] | None = None
-    by_type: bool = False
-    of: str = "music_avqa"
-    later: Mapping[str, Row] | None = None
-    questions: Callable[[Config], None] = lambda config: None
-    measure: Callable[[Run], Row] = lambda run: run.results["accuracy"]
-    intervals: bool = True
-    note: str = ""
-    reference: str | None = None
+    rows: Mapping[str, str | Baseline]  # by name, the options of train.py that make the row, or a baseline
+    paper: Mapping[str, Row]  # rows as published; one that has the name of ours stands below it
+    columns: Sequence[str] | None = None  # those that are printed; None: averages of the data set, all if it has none
+    by_type: bool = False  # print all columns of the data set
+    of: str = "music_avqa"  # the data set that the published rows are for
+    later: Mapping[str, Row] | None = None  # rows published after the paper
+    questions: Callable[[Config], None] = lambda config: None  # raises `UserError` where it is not of these questions
+    measure: Callable[[Run], Row] = lambda run: run.results["accuracy"]  # what is printed of a run
+    intervals: bool = True  # print those of the test predictions beside it
+    note: str = ""  # what a reader must know of it
+    reference: str | None = None  # the row that the others are compared with
 
 
 class Base(NamedTuple):

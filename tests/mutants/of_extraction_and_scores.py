@@ -99,7 +99,7 @@ MUTANTS = [
            "(normalised(answer) in distinct) / len(distinct)", "(normalised(answer) in distinct) / len(choices)",
            "test_metrics.py::test_random_choice_counts_distinct_choices"),
     Mutant("a baseline of the whole set for every group", "utils/scoring/metrics.py",
-           "best.get(key, anywhere)", "anywhere",
+           "best(groups.get(key, overall), choices)", "best(overall, choices)",
            "test_metrics.py::test_most_frequent_by_hand"),
     Mutant("intervals of 90 %", "utils/scoring/intervals.py",
            "LEVEL = 0.05", "LEVEL = 0.1",

@@ -139,26 +139,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _aligned(sides: Sequence[Sequence[pd.DataFrame]], score: str) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The questions that count on every side, and each side's scores (runs, Q) of them; NaN where one does not count.
 
-    Videos and types are those of the first table.
+    Videos and types are those of the first table. Raises `UserError` where another holds other questions.
     """
     first = sides[0][0]
     scores = []
     for side in sides:
         for table in side:
-            _require_same_questions(first, table)
+            if differ := set(first["question_id"]) ^ set(table["question_id"]):
+                raise UserError(
+                    f"two predictions answer different questions: {len(differ)} are in one of them alone, e.g. "
+                    f"question {min(differ)}; compare predictions for one split"
+                )
         rows = [table.set_index("question_id")[score].loc[first["question_id"]] for table in side]
         scores.append(np.stack([row.to_numpy(dtype=float) for row in rows]))
     counted = np.logical_and.reduce([~np.isnan(side).all(axis=0) for side in scores])
     return first[counted], [side[:, counted] for side in scores]
-
-
-def _require_same_questions(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    """Raise `UserError` unless two tables hold the same questions."""
-    only_a = set(a["question_id"]) - set(b["question_id"])
-    only_b = set(b["question_id"]) - set(a["question_id"])
-    if only_a or only_b:
-        example = min(only_a or only_b)
-        raise UserError(
-            f"two predictions answer different questions: {len(only_a)} are only in the first and {len(only_b)} "
-            f"only in the second, e.g. question {example}; compare predictions for one split"
-        )

@@ -23,18 +23,12 @@ FORMATS = (
 
 
 class Submission(NamedTuple):
-    """The answers of one file to the questions of a benchmark.
+    """The answers of one file to the questions of a benchmark."""
 
-    predictions: the predictions table, in the order of the questions; "" where there is no answer, which is wrong
-    missing: the ids of questions that the file does not answer
-    unmapped: question id -> text, of answers that give none of the benchmark's answers
-    surplus: the ids of answers to rows that the annotation has and that cannot be used
-    """
-
-    predictions: pd.DataFrame
-    missing: list[str]
-    unmapped: dict[str, str]
-    surplus: list[str]
+    predictions: pd.DataFrame  # the predictions table, in the order of the questions; "" for no answer, which is wrong
+    missing: list[str]  # the ids of questions that the file does not answer
+    unmapped: dict[str, str]  # by question, texts that give none of the benchmark's answers
+    surplus: list[str]  # the ids of answers to rows that the annotation has and that cannot be used
 
 
 def read_submission(
