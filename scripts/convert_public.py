@@ -95,14 +95,8 @@ TIGER_ATTENTIONS = {
     "quest_grounding.attn": "grounding.query",
 }
 TIGER_EXPERTS = {"at_aggregator.experts": "heard", "vt_aggregator.experts": "seen"}
-PROJECTIONS = {  # our layer -> what it projects: widths are read there
-    "audio": "audio",
-    "frame": "frame",
-    "spatial.token": "token",
-    "token": "token",
-    "words": "words",
-    "question": "text",
-}
+PROJECTIONS = {kind: kind for kind in ("audio", "frame", "token", "words")}  # our layer -> what it projects
+PROJECTIONS |= {"spatial.token": "token", "question": "text"}
 Weights = dict[str, Tensor]
 
 

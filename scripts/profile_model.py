@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import thop
 import torch
 from torch import Tensor, nn
@@ -77,20 +78,18 @@ def feature_sizes(kinds: Iterable[str], segments: int, tokens: int | None, width
 @command
 def main() -> None:
     """Profile the configuration given by options, then on top of it each ablation but the learned model's."""
-    print(f"{'':16}{'parameters M':>14}{'trained M':>11}{'GFLOP':>8} |{'thop M':>8}{'thop G':>8}")
+    rows = {}
     for path in [None, *sorted(Path("configs/ablations").glob("[!l]*.yaml"))]:
         ablation = ["--config", str(path)] if path else []
         config, _ = schema.parse(Parser(description=__doc__), [*sys.argv[1:], *ablation])
         name = path.stem if path else "default"
         width = WIDTHS["ViT-B/32" if name == "vit_b32" else "ViT-L/14"]
         sizes = feature_sizes(config.model.kinds, config.data.segments, config.data.tokens, width)
-        row = profile(build(config.model, sizes, len(ANSWERS)), sizes)
-        print(
-            f"{name:16}{row['parameters']:14.2f}{row['trained']:11.2f}{row['GFLOP']:8.2f} |"
-            f"{row['thop parameters']:8.2f}{row['thop G']:8.2f}"
-        )
-    paper = TABLE6["TSPM"]
-    print(f"{'paper, Table 6':16}{'':33} |{paper['thop parameters']:8.2f}{paper['thop G']:8.2f}")
+        rows[name] = profile(build(config.model, sizes, len(ANSWERS)), sizes)
+    columns = list(rows["default"])
+    rows["paper, Table 6"] = TABLE6["TSPM"]
+    table = pd.DataFrame.from_dict(rows, orient="index")[columns]
+    print(table.to_string(float_format="{:.2f}".format, na_rep=""), "parameters in millions", sep="\n")
     print(__doc__.split("\n\n")[1])
 
 
