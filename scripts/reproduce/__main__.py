@@ -14,6 +14,7 @@ all done, 1 some runs failed or cannot start, 2 wrong options.
 
 import argparse
 import dataclasses
+import functools
 import shlex
 import statistics
 import sys
@@ -34,11 +35,6 @@ from utils.errors import UserError, command
 from utils.files import writing
 from utils.scoring.metrics import most_frequent, random_choice
 from utils.scoring.paper import LATER, LATER_AVQA, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
-
-
-def frequent(*by: str) -> Baseline:
-    """Always the most frequent answer of the training questions that agree in the columns `by`."""
-    return lambda train, test: most_frequent(train, test, by)
 
 
 def chance(_train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
@@ -82,8 +78,8 @@ WITHOUT: dict[str, str | Baseline] = {
 }
 BLIND: dict[str, str | Baseline] = {
     "question only": "--model.network means --model.means_of []",
-    "most frequent answer of each template": frequent("template"),
-    "most frequent answer": frequent(),
+    "most frequent answer of each template": functools.partial(most_frequent, by=("template",)),
+    "most frequent answer": most_frequent,
 }
 LESS: dict[str, str | Baseline] = {
     "w/o all": WITHOUT["w/o all"],
@@ -162,8 +158,7 @@ TABLES = {
             "TSPM, published": PUBLISHED,
             **{name: LESS[name] for name in ("w/o all", "visual only", "audio only", "question only")},
         },
-        {},
-        ("A", "V", "AV", "All", "R@K", "AP", "pointing"),
+        columns=("A", "V", "AV", "All", "R@K", "AP", "pointing"),
         measure=perceived,
         reference="TSPM, learned",
     ),
@@ -172,8 +167,7 @@ TABLES = {
         {"TSPM, learned": LEARNED}
         | {name: f"{LEARNED} --config configs/ablations/learned_{file}.yaml" for name, file in PARTS.items()}
         | {"TSPM, published": PUBLISHED, "TSPM, as printed": f"--config configs/models/tspm_printed.yaml {PUBLISHED}"},
-        {},
-        ("A", "V", "AV", "All"),
+        columns=("A", "V", "AV", "All"),
         measure=validated,
         intervals=False,
         note="Validation questions, in the epoch that was kept; the test split is not looked at.",
@@ -211,7 +205,6 @@ TABLES = {
             "picture of another video": "--data.shuffle visual",
             "question only": BLIND["question only"],
         },
-        {},
         note="Trained and tested with the sound, or the picture, of another video of the same split.",
     ),
 }

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ class Table:
 
     title: str
     rows: Mapping[str, str | Baseline]  # by name, the options of train.py that make the row, or a baseline
-    paper: Mapping[str, Row]  # rows as published; one that has the name of ours stands below it
+    paper: Mapping[str, Row] = field(default_factory=dict)  # rows as published; one named as ours stands below it
     columns: Sequence[str] | None = None  # those that are printed; None: averages of the data set, all if it has none
     by_type: bool = False  # print all columns of the data set
     of: str = "music_avqa"  # the data set that the published rows are for

@@ -6,6 +6,7 @@ folder that is moved away is trained anew. A folder is locked by the processes a
 runs, and a queue that was killed leaves its last run to finish or to be gone on with.
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import functools
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,26 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """What test.py wrote of a run that is done: questions, accuracy, ..."""
-        return _whole(unseal, self.folder / "test/metrics.json")
+        with self._to_test_again():
+            return unseal(self.folder / "test/metrics.json")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """The predictions table of a run that is done."""
         path, known = self.folder / "test/predictions.csv", self.results.get("predictions_sha256")
-        if known and _whole(sha256, path) != known:
-            raise UserError(f"{path}: holds something else than was written; {_test_again(path)}")
-        return _whole(read_predictions, path)
+        with self._to_test_again():
+            if known and sha256(path) != known:
+                raise UserError(f"{path}: holds something else than was written")
+            return read_predictions(path)
+
+    @contextlib.contextmanager
+    def _to_test_again(self) -> Iterator[None]:
+        """Name the remedy where a file of the test's results is broken."""
+        try:
+            yield
+        except UserError as error:
+            remedy = f"delete {self.folder / 'test/metrics.json'} and repeat the command, which tests the run again"
+            raise UserError(f"{error}; {remedy}") from error
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -85,18 +97,6 @@ class Run:
         """What to run, one after the other."""
         yield ["train.py", *self.arguments, "--out", str(self.folder), "--resume"]
         yield ["test.py", "--run", str(self.folder)]
-
-
-def _whole(read: Callable, path: Path) -> Any:
-    """What `read` makes of a file of results."""
-    try:
-        return read(path)
-    except UserError as error:
-        raise UserError(f"{error}; {_test_again(path)}") from error
-
-
-def _test_again(path: Path) -> str:
-    return f"delete {path.with_name('metrics.json')} and repeat the command, which tests the run again"
 
 
 @functools.cache
