@@ -119,9 +119,7 @@ def find_workers(device: str) -> list[dict[str, str]]:
     """What each worker adds to its runs' environment: one for every GPU; on the CPU, one for as many cores as a run has
     threads, so that OMP_NUM_THREADS=1 keeps every core busy with a run of its own, which suits narrow models.
 
-    As torchrun does, it says how many they are: each run takes its share of the machine's memory.
-
-    Raises `UserError` where a GPU is asked for and there is none.
+    It says how many they are: each run takes its share of the memory. Raises `UserError` where there is no GPU to use.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")

@@ -114,7 +114,7 @@ def write_table(path: Path, planned: Planned, head: str, failures: dict[Path, st
         except UserError as error:
             notes.append(f"Not compared with {reference}: {error}")
             reference = None
-    comparable = config.data.dataset == table.of or config.data.truth
+    comparable = config.data.dataset == table.of
     lines, others = [], dict(table.paper if comparable else {})
     for row in table.rows:
         lines += [ours[row]] if row in ours else []

@@ -123,7 +123,7 @@ MUTANTS = [
            '.set_index("question_id")[score].loc[first["question_id"]]', "[score]",
            "test_intervals.py::test_compare_by_hand_in_any_order"),
     Mutant("weights are not spread over patches", "utils/scoring/grounding.py",
-           "weights[k] / np.maximum(patches, 1)", "weights[k]",
+           "weights / np.maximum(patches, 1)", "weights",
            "test_grounding.py::test_weights_are_spread_over_patches_and_the_class_token_is_on_none"),
     Mutant("ranked from the bottom", "utils/scoring/grounding.py",
            "random(weights.shape), -weights)", "random(weights.shape), weights)",

@@ -213,11 +213,9 @@ def spread(weights: np.ndarray, source: np.ndarray) -> np.ndarray:
     `source` (K, 1 + P) maps the class token and the patches to tokens. No patch merges into the class token, so what
     the audio gives to it is on no patch.
     """
-    heat = np.zeros((len(source), source.shape[1] - 1))
-    for k, tokens in enumerate(source):
-        patches = np.bincount(tokens[1:], minlength=weights.shape[1])  # of each token
-        heat[k] = (weights[k] / np.maximum(patches, 1))[tokens[1:]]
-    return heat
+    tokens = source[:, 1:]
+    patches = np.stack([np.bincount(each, minlength=weights.shape[1]) for each in tokens])  # (K, S), of each token
+    return np.take_along_axis(weights / np.maximum(patches, 1), tokens, axis=1)
 
 
 def _ranking(weights: np.ndarray) -> np.ndarray:

@@ -18,13 +18,11 @@ from utils.text import normalised
 
 @dataclass(frozen=True)
 class Columns:
-    """How the questions of a data set fall into the columns of a results row; by default one for each type there is.
+    """How the questions of a data set fall into the columns of a results row; by default one for each type there is."""
 
-    types: column -> (modality, type) of its questions, in print order; empty: a column for each type, sorted
-    averages: modality -> (column of its average, columns that stand before it)
-    """
-
+    # Column -> (modality, type) of its questions, in print order; empty: a column for each type, sorted.
     types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    # Modality -> its columns, the last of which is their average.
     averages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def masks(self, questions: pd.DataFrame) -> dict[str, np.ndarray]:

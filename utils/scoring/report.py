@@ -103,7 +103,7 @@ def errors_by_template(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for template, asked in predictions.groupby("template", sort=True):
         wrong = asked[~asked["correct"]]
-        frequent = wrong["prediction"].value_counts().sort_index().idxmax() if len(wrong) else ""
+        frequent = wrong["prediction"].mode().get(0, "")  # of equals the alphabetically first
         first = wrong.assign(other=wrong["prediction"] != frequent).sort_values("other", kind="stable")
         rows.append(
             {
