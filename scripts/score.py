@@ -77,14 +77,10 @@ def read_questions(data: DataConfig, annotations: str | None) -> tuple[pd.DataFr
 def tell(submission: Submission) -> None:
     """Say which questions have no answer, or one that cannot be read."""
     predictions, missing, unmapped, surplus = submission
-    if surplus:
-        print(f"\n{len(surplus)} answers are to rows that were left out: {', '.join(surplus[:EXAMPLES])}")
-    if missing:
-        more = ", ..." if len(missing) > EXAMPLES else ""
-        print(
-            f"\n{len(missing)} of {len(predictions)} questions are not answered and count as wrong: "
-            f"{', '.join(missing[:EXAMPLES])}{more}"
-        )
+    unanswered = f"of {len(predictions)} questions are not answered and count as wrong"
+    for ids, what in ((surplus, "answers are to rows that were left out"), (missing, unanswered)):
+        if ids:
+            print(f"\n{len(ids)} {what}: {', '.join(ids[:EXAMPLES])}{', ...' if len(ids) > EXAMPLES else ''}")
     if unmapped:
         print(f"\n{len(unmapped)} answers cannot be read as one of the benchmark's and count as wrong:")
         for question, text in list(unmapped.items())[:EXAMPLES]:

@@ -27,7 +27,7 @@ from nets.network import build
 from nets.options import FeatureSizes
 from scripts.profile_model import profile
 from scripts.reproduce.identity import Contents
-from scripts.reproduce.plan import Base, Baseline, Row, Table, choice_of_four, plan, print_plan, split_by_video
+from scripts.reproduce.plan import Base, Baseline, Planned, Row, Table, choice_of_four, plan, print_plan, split_by_video
 from scripts.reproduce.queue import Run, find_workers, resolve, work
 from scripts.reproduce.tables import write_table
 from utils.checkpoint import load_checkpoint
@@ -246,11 +246,10 @@ def main(args: list[str] | None = None) -> int:
     results, contents = options.results / name, Contents(keep=not dry)
     base = Base(arguments, options.seeds, options.runs / name, contents)
     known: dict[Path, Run] = {}
-    chosen = {name: TABLES[name] for name in dict.fromkeys(options.tables)}
-    plans = {
-        name: plan(dataclasses.replace(table, rows={**table.rows, **dict(options.row)}), base, known)
-        for name, table in chosen.items()
-    }
+    plans: dict[str, Planned] = {}
+    for chosen in options.tables:
+        rows = {**TABLES[chosen].rows, **dict(options.row)}
+        plans[chosen] = plan(dataclasses.replace(TABLES[chosen], rows=rows), base, known)
     if old := sum(run.done and run.outdated for run in known.values()):
         print(f"{old} finished runs are older than files of the code; one is trained anew if its folder is moved away")
     if dry:

@@ -125,7 +125,8 @@ def _words(options: str, features: str) -> list[str]:
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    counted, flops, problems = set(), [], []
+    problems: list[str] = []
+    costs: dict[tuple[str, int], float] = {}  # of what is to do; while something is missing a run has no folder yet
     for planned in plans:
         print(f"\n{planned.table.title}")
         for name, own in planned.table.rows.items():
@@ -140,10 +141,9 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
             config, runs = planned.configs[name], planned.runs[name]
             flop = training_flop(config)
             for seed in base.seeds:
-                run, key = runs.get(seed), (repr(config), seed)  # of what is missing a run has no folder yet
-                if key not in counted and not (run and run.done):
-                    flops.append(flop * (1 - len(run.epochs) / config.train.epochs if run else 1))
-                counted.add(key)
+                run = runs.get(seed)
+                if not (run and run.done):
+                    costs[repr(config), seed] = flop * (1 - len(run.epochs) / config.train.epochs if run else 1)
             states = ", ".join(f"seed {seed} {_state(runs.get(seed))}" for seed in base.seeds)
             print(f"  {name}: {'waits, see below' if reason else states}; {_readable(flop)} each")
             if reason or not all(run.done for run in runs.values()):
@@ -155,7 +155,7 @@ def print_plan(plans: Sequence[Planned], base: Base) -> bool:
         at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
         problems.append(str(error))
-    print(f"\n{len(flops)} runs to do" + (f", {_readable(sum(flops))}, {at_once} at a time" if flops else ""))
+    print(f"\n{len(costs)} runs to do" + (f", {_readable(sum(costs.values()))}, {at_once} at a time" if costs else ""))
     print("\n" + "\n".join(dict.fromkeys(problems) or ["nothing is missing"]))
     return not problems
 

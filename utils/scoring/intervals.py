@@ -35,9 +35,8 @@ def intervals_of(
     questions, sides = _aligned([tables], score)
     if questions.empty:
         return {}
-    found = _judged(questions, sides, columns)
-    limits = found[["low", "high"]].clip(0, 100).to_numpy().tolist()
-    return {column: (low, high) for column, (low, high) in zip(found.index, limits, strict=True)}
+    limits = _judged(questions, sides, columns)[["low", "high"]].clip(0, 100)
+    return {column: (low, high) for column, low, high in limits.itertuples()}
 
 
 def compare(a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], columns: Columns) -> pd.DataFrame:
