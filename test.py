@@ -25,7 +25,7 @@ from dataset.text_prompt import PromptTable
 from utils.checkpoint import weights_sha256
 from utils.errors import UserError, command
 from utils.progress import tqdm
-from utils.scoring.evaluation import Answers, answer
+from utils.scoring.evaluation import Answers, answer, at_once
 from utils.scoring.grounding import Scores, pointing, selection, true_segments, truth_of
 from utils.scoring.metrics import accuracy_row, judge, most_frequent, random_choice
 from utils.scoring.paper import format_table
@@ -57,8 +57,9 @@ def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
         loader = Loader(data, run.runtime, config.data.residency, config.data.workers)
         rows = {}
         for name, asked in data.splits.items():
-            batches = loader.by_video(asked, np.arange(len(asked)), config.train.batch_size)
-            batches = tqdm(batches, name, -(-len(asked) // config.train.batch_size), leave=False, delay=1)
+            together = at_once(config.train.batch_size, run.runtime.device)
+            batches = loader.by_video(asked, np.arange(len(asked)), together)
+            batches = tqdm(batches, name, -(-len(asked) // together), leave=False, delay=1)
             answers = answer(run.model, batches, config.train.precision, run.runtime.device, looks=bool(truths))
             print_baselines(asked.questions, config.data)
             rows[name] = report(

@@ -54,7 +54,7 @@ from utils.numerics import autocast, seed
 from utils.progress import tqdm
 from utils.run_log import RunLog
 from utils.runtime import Runtime, set_threads, start
-from utils.scoring.evaluation import predict
+from utils.scoring.evaluation import at_once, predict
 from utils.scoring.metrics import accuracy_row, judge
 
 LOOK_EVERY = 50  # steps between looks at the loss: each waits for the device
@@ -191,6 +191,7 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
     questions, validation = data.splits["train"], data.splits["val"]
     columns = DATASETS[config.data.dataset].columns
     steps = math.ceil(len(questions) / options.batch_size)
+    to_answer = loader.share(validation, np.arange(len(validation)))
     interrupt = Interrupt()
     log = RunLog(folder, at.log, at.epoch, at.epoch * steps + at.step) if runtime.is_main else None
     for epoch in range(at.epoch, options.epochs):
@@ -218,7 +219,7 @@ def fit(config: schema.Config, state: State, data: Data, loader: Loader, learn: 
         rate, train_seconds = state.scheduler.get_last_lr()[0], time.perf_counter() - began
         state.scheduler.step()
 
-        batches = loader.by_video(validation, loader.share(validation, np.arange(len(validation))), options.batch_size)
+        batches = loader.by_video(validation, to_answer, at_once(options.batch_size, runtime.device))
         classes = predict(state.model, batches, len(validation), options.precision, runtime)
         accuracy = accuracy_row(judge(validation.questions, data.vocabulary.words(classes)), columns)
         at.epoch, at.step, at.totals = epoch + 1, 0, {}
@@ -259,8 +260,7 @@ def last_checkpoint(config: schema.Config, resume: bool) -> dict[str, Any] | Non
     Raises `UserError` where it belongs to another configuration.
     """
     path = Path(config.out) / "last.pt"
-    last = load_latest(path)
-    if last is None:
+    if (last := load_latest(path)) is None:
         return None
     if not resume and last["at"]["epoch"] < config.train.epochs:
         raise UserError(f"{config.out}: already holds a run; go on with --resume, or choose another folder with --out")

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import train
-from dataset.loader import epoch_order
+from dataset.loader import Loader, epoch_order
 from tests.small_run import make_learnable_data
 from tests.test_train import CPU, config_of, gradients, open_all
 from utils.runtime import Runtime
-from utils.scoring.evaluation import perceive
+from utils.scoring.evaluation import at_once, perceive
 
 
 class Second(Runtime):
@@ -37,7 +37,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture
 def fitted(data, tmp_path, monkeypatch):
     """Run the loop of the second of two processes for two epochs of seed 7; returns what it seeded and asked for."""
-    seeded, told, orders = [], [], []
+    seeded, told, orders, asked = [], [], [], []
 
     def learn(questions, answer, **inputs):
         told.append((questions, len(answer)))
@@ -47,6 +47,10 @@ def fitted(data, tmp_path, monkeypatch):
         orders.append((arguments, epoch_order(*arguments)))
         return orders[-1][1]
 
+    def by_video(split, rows, batch_size):
+        asked.append(batch_size)
+        return Loader.by_video(loader, split, rows, batch_size)
+
     config = config_of(data, "--out", tmp_path / "run", "--train.seed", 7, "--train.epochs", 2, "--data.window", 3)
     opened, loader, _ = open_all(data, config)
     second = Second(torch.device("cpu"), rank=1, world=2)
@@ -54,8 +58,9 @@ def fitted(data, tmp_path, monkeypatch):
     state = train.set_up(config, opened, CPU, None)
     monkeypatch.setattr(train, "seed", lambda *numbers: seeded.append(numbers))
     monkeypatch.setattr(train, "epoch_order", order)
+    monkeypatch.setattr(loader, "by_video", by_video)
     train.fit(config, state, opened, loader, learn, second)
-    return SimpleNamespace(seeded=seeded, told=told, orders=orders, video=opened.splits["train"].video)
+    return SimpleNamespace(seeded=seeded, told=told, orders=orders, asked=asked, video=opened.splits["train"].video)
 
 
 def test_each_step_is_told_its_true_size_and_seeded_by_its_place(fitted):
@@ -70,6 +75,12 @@ def test_the_order_is_that_of_the_run_s_seed(fitted):
         assert video is fitted.video
         assert rest == [16, 7, epoch, 3, 1]  # batch size, seed, epoch, window, group
     assert len(fitted.orders) == 2
+
+
+def test_questions_are_answered_together_whatever_the_batches_of_training(fitted):
+    """As many as the device is fast with: more than the 16 of a step, and four of its batches on a GPU."""
+    assert fitted.asked == [64, 64]
+    assert at_once(16, torch.device("cuda")) == 64
 
 
 def test_the_gradient_of_one_of_two_processes_is_twice_its_share(data, monkeypatch):

@@ -35,6 +35,15 @@ def _offered(logits: Tensor, choices: Tensor) -> Tensor:
     return logits.gather(1, choices.clamp(min=0)).masked_fill(choices < 0, -torch.inf)
 
 
+def at_once(batch_size: int, device: torch.device) -> int:
+    """Questions to answer together, by a network that is trained in batches of `batch_size`.
+
+    A GPU is given so many that launching their kernels takes less than computing; the memory that training needs for
+    gradients is room enough. On a CPU more than 64 fit no cache, and fewer are slower too (results/benchmark).
+    """
+    return 4 * batch_size if device.type == "cuda" else 64
+
+
 def predict(model: nn.Module, batches: Iterable[Any], questions: int, precision: str, runtime: Runtime) -> np.ndarray:
     """Predicted class (Q,) of each question of a split; every process gives its own batches and gets all answers."""
     chosen = [
