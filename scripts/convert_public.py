@@ -101,10 +101,7 @@ Weights = dict[str, Tensor]
 
 
 def convert(public: Weights, network: str) -> tuple[Weights, list[str]]:
-    """Our names for the weights of a public state_dict, and the keys that never reach the network's output.
-
-    Raises `UserError` for a key that is missing.
-    """
+    """A public state_dict by our names, and its keys that never reach the output. Raises `UserError` if one lacks."""
     left = {key.removeprefix("module."): value for key, value in public.items()}
     try:
         ours = PUBLISHED[network](left)

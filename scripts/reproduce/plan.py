@@ -190,10 +190,7 @@ def lacking(config: Config) -> str | None:
 
 
 def unmerged(features: str) -> int:
-    """Tokens of a frame before merging: those that the features on disk were merged from.
-
-    Raises `UserError` where there are none yet.
-    """
+    """Tokens of a frame before the features on disk were merged. Raises `UserError` where there are none yet."""
     for path in sorted(Path(features).glob("clip_token_*_source")):
         return read_manifest(path)["shape"][1]
     raise UserError(f"{features}: how many tokens a frame has unmerged is known once merged ones are extracted")

@@ -106,10 +106,7 @@ def pointing(
 
 
 def by_column(questions: pd.DataFrame, columns: Columns, scores: Scores) -> pd.DataFrame:
-    """The mean of each score over the questions that count, in per cent, and their number n, by column.
-
-    Empty if no question counts.
-    """
+    """Mean of each score over the questions that count, in per cent, and their number n, by column; empty if none."""
     counted = ~np.isnan(np.stack(list(scores.values()))).any(axis=0)
     if not counted.any():
         return pd.DataFrame()
