@@ -1,8 +1,8 @@
 """Every option of training and testing in one place: the rooms' dataclasses, composed."""
 
+import argparse
 import dataclasses
 import difflib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,11 +66,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check what a field's type cannot."""
-        factors = {f"rates.{group}": factor for group, factor in self.rates.items()}
-        names = ("epochs", "batch_size", "questions_per_video", "lr", "lr_step", "lr_gamma")
-        threads = {} if self.threads is None else {"threads": self.threads}
-        for name, value in ({name: getattr(self, name) for name in names} | threads | factors).items():
-            if value <= 0:
+        names = ("epochs", "batch_size", "questions_per_video", "lr", "lr_step", "lr_gamma", "threads")
+        positive = {name: getattr(self, name) for name in names}
+        positive |= {f"rates.{group}": factor for group, factor in self.rates.items()}
+        for name, value in positive.items():
+            if value is not None and value <= 0:
                 raise UserError(f"train.{name} must be more than 0, is {value}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"train.betas must be two numbers in [0, 1), is {self.betas}")
@@ -104,18 +104,52 @@ class Config:
         return values
 
 
-def parse(parser: Parser, arguments: Sequence[str]) -> tuple[Config, Any]:
+def parse(parser: Parser, arguments: Sequence[str], stored: dict[str, Any] | None = None) -> tuple[Config, Any]:
     """Parse a command line: the config, and the namespace with what else `parser` defines.
 
-    `--config FILE` may be repeated; later files win, and options on the command line win over files wherever they
-    stand. `--help` shows the options of the network that is chosen. Raises `UserError` or exits with status 2.
+    `--config FILE` may be repeated; later files win, options on the command line win over files wherever they stand,
+    and all win over the `stored` config. `--help` shows the options of the network that is chosen. Raises `UserError`
+    or exits with status 2.
     """
-    return _compose(parser, {}, arguments)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # what decides which options there are
+    first.add_argument("--config", nargs="?", const="", action="append", default=[])
+    first.add_argument("--model.network", nargs="?", const="", dest="network")
+    chosen, rest = first.parse_known_args(arguments)
+    layers = [("", stored or {}), *(layer for path in chosen.config for layer in _read(path, parser))]
+    named = [layer["model"]["network"] for _, layer in layers if "network" in layer.get("model", {})]
+    network = [TSPMOptions.network, *named][-1] if chosen.network is None else chosen.network
+    NETWORKS.require(network)
+    _add_options(parser, network)
+    of_files = Parser(prog="")  # which hold none of the command's own options
+    _add_options(of_files, network)
+    notes: list[str] = []
+    merged: dict[str, Any] = {}
+    for source, layer in layers:
+        if source:
+            of_files.source = source
+            notes += _drop_options_of_others(source, layer, network)
+            for name in _flat(layer):
+                _require_known(of_files, name, network)
+            of_files.parse_object(layer)  # its types
+        for name, value in layer.items():
+            merged[name] = merged.get(name, {}) | value if name in ROOMS else value
+    merged["model"] = merged.get("model", {}) | {"network": network}
+    for word in rest:
+        if word.startswith("--"):
+            _require_known(parser, word.partition("=")[0].removeprefix("--"), network)
+    held = parser.parse_object(merged, _skip_required=True)  # what is required may stand in the command line
+    namespace = parser.parse_args(rest, namespace=held)
+    built = parser.instantiate(namespace)
+    config = Config(built.out, built.data, built.model, built.train)
+    config.notes = notes
+    if config.data.val == config.data.test:
+        config.notes.append("data.val is data.test: the best epoch is chosen on the questions that are reported")
+    return config, namespace
 
 
 def from_dict(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """The config of a stored run, with options such as `["--data.features", "elsewhere"]` on top."""
-    return _compose(Parser(prog=""), values, overrides)[0]
+    return parse(Parser(prog=""), overrides, values)[0]
 
 
 def require_same_training(config: Config, stored: dict[str, Any], path: Path) -> None:
@@ -136,54 +170,14 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _compose(parser: Parser, values: dict[str, Any], arguments: Sequence[str]) -> tuple[Config, Any]:
-    """Lay files and options of a command line over `values`."""
-    paths, rest = _files_and_rest(arguments)
-    layers = [("", values), *(layer for path in paths for layer in _read(path, parser))]
-    network = _network(layers, rest)
-    _add_options(parser, network)
-    notes: list[str] = []
-    merged: dict[str, Any] = {}
-    for source, layer in layers:
-        if source:
-            notes += _drop_options_of_others(source, layer, network)
-            _check(source, layer, network)
-        for name, value in layer.items():
-            merged[name] = merged.get(name, {}) | value if name in ROOMS else value
-    for word in rest:
-        if word.startswith("--"):
-            _require_known(parser, word.partition("=")[0].removeprefix("--"), network)
-    held = parser.parse_object(merged, _skip_required=True)  # what is required may stand in the command line
-    namespace = parser.parse_args(rest, namespace=held)
-    built = parser.instantiate(namespace)
-    config = Config(built.out, built.data, built.model, built.train)
-    config.notes = notes
-    if config.data.val == config.data.test:
-        config.notes.append("data.val is data.test: the best epoch is chosen on the questions that are reported")
-    return config, namespace
-
-
 def _add_options(parser: Parser, network: str) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML file of options that differ; may be repeated")
     parser.add_argument("--out", type=str, default=Config.out, help=OUT_HELP)
     for room, options in (("data", DataConfig), ("model", NETWORKS[network]), ("train", TrainConfig)):
         parser.add_class_arguments(options, room)
-    parser.set_defaults({"model.network": network})
     for option, register in (("--data.dataset", DATASETS), ("--model.network", NETWORKS)):
         action = parser._option_string_actions[option]
         action.help = f"{action.help} [{', '.join(register)}]"
-
-
-def _files_and_rest(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part `--config FILE` and `--config=FILE` from the rest, in their order."""
-    files, rest = [], []
-    left = iter(arguments)
-    for argument in left:
-        if argument == "--config" or argument.startswith("--config="):
-            files.append(argument.partition("=")[2] if "=" in argument else next(left, ""))
-        else:
-            rest.append(argument)
-    return files, rest
 
 
 def _read(path: str, parser: Parser) -> list[tuple[str, dict[str, Any]]]:
@@ -204,18 +198,6 @@ def _read(path: str, parser: Parser) -> list[tuple[str, dict[str, Any]]]:
     return [*(layer for name in included for layer in _read(str(Path(path).parent / name), parser)), (source, held)]
 
 
-def _network(layers: Sequence[tuple[str, dict[str, Any]]], rest: Sequence[str]) -> str:
-    """The network that is chosen: the last word of the command line, else of the files."""
-    chosen = TSPMOptions.network
-    for _, layer in layers:
-        chosen = layer.get("model", {}).get("network", chosen)
-    for word, following in itertools.pairwise([*rest, ""]):
-        if word.partition("=")[0] == "--model.network":
-            chosen = word.partition("=")[2] if "=" in word else following
-    NETWORKS.require(chosen)
-    return chosen
-
-
 def _fields(network: str) -> set[str]:
     return {each.name for each in dataclasses.fields(NETWORKS[network])}
 
@@ -224,7 +206,7 @@ def _drop_options_of_others(source: str, layer: dict[str, Any], network: str) ->
     """Drop from a file what is another network's option, and say so; what is nobody's stays, to be refused."""
     held = layer.get("model", {})
     strange = {name: owner for name in held.keys() - _fields(network) if (owner := _owner(name))}
-    layer["model"] = {name: value for name, value in held.items() if name not in strange} | {"network": network}
+    layer["model"] = {name: value for name, value in held.items() if name not in strange}
     return [
         f"{source}: model.{name} is an option of the network {owner}, not of {network}: left out"
         for name, owner in sorted(strange.items())
@@ -234,16 +216,6 @@ def _drop_options_of_others(source: str, layer: dict[str, Any], network: str) ->
 def _owner(option: str) -> str | None:
     """A registered network that has this option."""
     return next((network for network in NETWORKS if option in _fields(network)), None)
-
-
-def _check(source: str, layer: dict[str, Any], network: str) -> None:
-    """Exit with a line that names the file where an option in it is unknown or of the wrong type."""
-    parser = Parser(prog="")
-    parser.source = source
-    _add_options(parser, network)
-    for name in _flat(layer):
-        _require_known(parser, name, network)
-    parser.parse_object(layer)
 
 
 def _require_known(parser: Parser, name: str, network: str) -> None:

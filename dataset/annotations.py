@@ -63,9 +63,9 @@ def annotated_videos(paths: Iterable[str], dataset: str) -> list[str]:
     return sorted(videos)
 
 
-def describe(faults: list[str], examples: int = 3) -> str:
+def describe(faults: list[str]) -> str:
     """The number of rows that were left out, and the first few reasons, a line each."""
-    return "\n  ".join([f"{len(faults)} rows left out:", *faults[:examples]])
+    return "\n  ".join([f"{len(faults)} rows left out:", *faults[:3]])
 
 
 def _question_id(held: Any, number: int) -> str:

@@ -50,7 +50,6 @@ def most_frequent_answers(number: int) -> Callable[[Tables], Sequence[str]]:
             raise UserError("the answers of this data set are those frequent in training: open its data.train too")
         spelling = {normalised(answer): answer for answer in reversed(tables["train"]["answer"])}
         counts = Counter(tables["train"]["answer"].map(normalised))
-        ranked = sorted(counts, key=lambda form: (-counts[form], form))
-        return [spelling[form] for form in ranked[:number]]
+        return [spelling[form] for form in sorted(counts, key=lambda form: (-counts[form], form))[:number]]
 
     return answers

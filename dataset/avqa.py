@@ -5,7 +5,7 @@ from typing import Any
 
 from dataset.answers import all_choices
 from dataset.free_text import chosen
-from dataset.spec import Dataset
+from dataset.spec import Dataset, texts
 from utils.errors import UserError
 from utils.scoring.paper import LATER_AVQA, TABLE7
 from utils.text import normalised
@@ -21,9 +21,7 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     choices = row.get("multi_choice")
     if not isinstance(choices, list) or len(choices) != CHOICES or not all(isinstance(c, str) for c in choices):
         raise UserError(f"field 'multi_choice' must be a list of {CHOICES} strings, is {choices!r}")
-    for field in ("video_name", "question_type", "question_relation"):
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
+    video, kind, relation = texts(row, "video_name", "question_type", "question_relation")
     choices = [choice.strip() for choice in choices]
     answer = row.get("answer")
     if type(answer) is int and 0 <= answer < CHOICES:  # true and false are no indices
@@ -32,9 +30,9 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"field 'answer' is {answer!r}, which is not among the choices {choices}")
     return {
         "question_id": row.get("id"),
-        "video_id": row["video_name"].strip().removesuffix(".mp4"),
-        "modality": row["question_relation"].strip(),
-        "type": row["question_type"].strip(),
+        "video_id": video.removesuffix(".mp4"),
+        "modality": relation,
+        "type": kind,
         "answer": answer.strip(),
         "choices": choices,
     }

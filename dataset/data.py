@@ -10,7 +10,8 @@ from dataset import DATASETS
 from dataset.annotations import describe, read_annotations
 from dataset.answers import AnswerVocabulary
 from dataset.config import DataConfig
-from dataset.features import FeatureStore, describe_faults, open_features
+from dataset.feature_folder import describe_faults
+from dataset.features import FeatureStore, open_features
 from dataset.kinds import TRUTH
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
@@ -145,14 +146,11 @@ def _hold_out(
 def _known_answers(train: pd.DataFrame, vocabulary: AnswerVocabulary, notes: list[str]) -> pd.DataFrame:
     """The training questions without those whose answer is no class: there is nothing to learn from them."""
     known = np.array([vocabulary.index(answer) >= 0 for answer in train["answer"]])
-    if not known.all():
-        examples = train[~known].head(3)
-        listed = ", ".join(
-            f"question {i}: {a!r}" for i, a in zip(examples["question_id"], examples["answer"], strict=True)
-        )
-        notes.append(f"train: {(~known).sum()} questions left out, their answers are outside the vocabulary ({listed})")
     if not known.any():
         raise UserError(f"no training question has an answer of the vocabulary ({len(vocabulary)} answers)")
+    if not known.all():
+        listed = ", ".join(f"question {row.question_id}: {row.answer!r}" for row in train[~known].head(3).itertuples())
+        notes.append(f"train: {(~known).sum()} questions left out, their answers are outside the vocabulary ({listed})")
     return train[known].reset_index(drop=True)
 
 

@@ -6,17 +6,16 @@ and its length, so that tens of thousands of files are checked in seconds; nothi
 """
 
 import contextlib
-import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 
-from dataset.kinds import fits
+from dataset.kinds import fits, told
 from utils.errors import UserError
 from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
 from utils.progress import tqdm
@@ -159,37 +158,26 @@ class Folder:
         """Read one segment of each of the videos (P,) into `out` (P, ...); raises `UserError` as `read`."""
         size = self.nbytes // self.shape[0]  # of a segment
         for video, segment, array in zip(videos, segments.tolist(), out, strict=True):
-            with self._opened(video) as file:
-                file.seek(segment * size - self.nbytes, os.SEEK_END)
-                if file.readinto(array.data) != size:
-                    raise UserError(f"{file.name}: became shorter while it was read")
+            self._fill(video, array, segment * size)
 
-    def _fill(self, video: str, out: np.ndarray | None) -> None:
-        """Compare header and length of a video's file with the folder's, then read its data into `out`, if any."""
-        with self._opened(video) as file:
-            if out is not None and file.readinto(out.data) != self.nbytes:
-                raise UserError(f"{file.name}: became shorter while it was read")
-
-    @contextlib.contextmanager
-    def _opened(self, video: str) -> Iterator[io.FileIO]:
-        """A video's file, its header and length compared with the folder's, at its data."""
+    def _fill(self, video: str, out: np.ndarray | None, begin: int = 0) -> None:
+        """Compare a file's header and length with the folder's, then read its data from byte `begin` on into `out`."""
         path = video_file(self.path, video, ".npy")
         try:
             with open(path, "rb", buffering=0) as file:
                 head, size = file.read(len(self.header)), os.fstat(file.fileno()).st_size
                 if head != self.header or size != len(self.header) + self.nbytes:
-                    self._compare(path)  # faulty, or whole and padded otherwise by another program
-                    file.seek(-self.nbytes, os.SEEK_END)
-                yield file
+                    shape, dtype = npy_header(path)  # faulty, or whole and padded otherwise by another program
+                    if (shape, dtype) != (self.shape, self.dtype):
+                        raise UserError(f"{path}: is {dtype} {shape}, not {self.dtype} {self.shape}")
+                if out is not None:
+                    file.seek(begin - self.nbytes, os.SEEK_END)
+                    if file.readinto(out.data) != out.nbytes:
+                        raise UserError(f"{path}: became shorter while it was read")
         except FileNotFoundError:
             raise UserError(f"{path}: no such file") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-    def _compare(self, path: Path) -> None:
-        shape, dtype = npy_header(path)
-        if (shape, dtype) != (self.shape, self.dtype):
-            raise UserError(f"{path}: is {dtype} {shape}, not {self.dtype} {self.shape}")
 
 
 def plain_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
@@ -208,5 +196,4 @@ def plain_folder(path: Path, sizes: Sequence[int | None]) -> Folder:
         if fits(shape, sizes) and dtype.name in FLOATS:
             return Folder(path, shape, dtype)
         seen = f"{file.name} is {dtype} {shape}"
-    wanted = ", ".join("any" if size is None else str(size) for size in sizes)
-    raise UserError(f"{path}: no file is {' or '.join(FLOATS)} ({wanted}); {seen}")
+    raise UserError(f"{path}: no file is {' or '.join(FLOATS)} ({told(sizes)}); {seen}")

@@ -12,20 +12,17 @@ import contextlib
 import mmap
 import shutil
 from collections.abc import Iterable
-from functools import cached_property
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset.feature_folder import THREADS, Folder, describe_faults, find_faults
+from utils.ahead import ahead
 from utils.errors import UserError
 from utils.files import array_sha256, atomic_path, header_bytes, npy_header, read_json, write_json, writing
 from utils.manifest import compare_manifests
 from utils.progress import tqdm
-
-AT_ONCE = 4 * THREADS  # videos held in memory while packing
 
 
 class Pack:
@@ -34,51 +31,37 @@ class Pack:
     def __init__(self, folder: Folder, manifest: dict[str, Any]):
         self.folder, self.shape, self.dtype, self.nbytes = folder, folder.shape, folder.dtype, folder.nbytes
         self.path = folder.path / "packed" / "features.npy"
-        index = self.path.with_name("index.json")
         sizes = "".join(f" --{name} {n}" for name, n in zip(("segments", "tokens"), self.shape[:-1], strict=False))
         which = f"--features {folder.path.parent} --kinds {manifest['kind']}{sizes}"
-        self.again = again = f"pack with: python -m scripts.pack_features {which}"
-        if not index.exists():
-            raise UserError(f"{index}: no such file, so there is no whole pack; {again}")
+        self.again = f"pack with: python -m scripts.pack_features {which}"
         try:
-            held = read_json(index)
+            self._open(manifest, self.path.with_name("index.json"))
         except UserError as error:
-            raise UserError(f"{error}; {again}") from error
+            raise UserError(f"{error}; {self.again}") from error
+
+    def _open(self, manifest: dict[str, Any], index: Path) -> None:
+        held = read_json(index)
         if not (isinstance(held, dict) and all(isinstance(held.get(field), dict) for field in ("manifest", "videos"))):
-            raise UserError(f"{index}: is no index of a pack; {again}")
-        compare_manifests(index, manifest, held["manifest"], f"or {again}")
+            raise UserError(f"{index}: is no index of a pack")
+        compare_manifests(index, manifest, held["manifest"], "or pack anew")
         packed, digests = held["videos"], held.get("sha256", {})
-        try:
-            shape, dtype = npy_header(self.path)
-        except UserError as error:
-            raise UserError(f"{error}; {again}") from error
-        if (shape, dtype) != ((len(packed), *self.shape), self.dtype):
-            raise UserError(
-                f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} "
-                f"{(len(packed), *self.shape)}; {again}"
-            )
-        stamps = folder.stamps()
+        (shape, dtype), wanted = npy_header(self.path), (len(packed), *self.shape)
+        if (shape, dtype) != (wanted, self.dtype):
+            raise UserError(f"{self.path}: is {dtype} {shape}, but its index and manifest say {self.dtype} {wanted}")
+        stamps = self.folder.stamps()
         moved = {video: digests.get(video) for video in packed.keys() & stamps if packed[video] != stamps[video]}
-        if changed := folder.changed(moved):
-            raise UserError(
-                f"{self.path}: stale, {len(changed)} of its videos have been extracted anew since, e.g. "
-                f"{folder.path / min(changed)}.npy; {again}"
-            )
+        if changed := self.folder.changed(moved):
+            example = self.folder.path / f"{min(changed)}.npy"
+            raise UserError(f"{self.path}: stale, {len(changed)} of its videos were extracted anew, e.g. {example}")
         if moved:  # a copy
             packed |= {video: stamps[video] for video in moved}
             with contextlib.suppress(UserError):  # a disk that cannot be written: read again the next time
                 write_json(index, held)
         self.held, self.packed, self.rows = held, packed, {video: row for row, video in enumerate(packed)}
-
-    @cached_property
-    def _mapping(self) -> mmap.mmap:
         with open(self.path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    @cached_property
-    def _array(self) -> np.ndarray:
-        start = len(self._mapping) - len(self.rows) * self.nbytes
-        return np.frombuffer(self._mapping, self.dtype, offset=start).reshape(-1, *self.shape)
+            self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._start = len(self._mapping) - len(packed) * self.nbytes  # of the data
+        self._array = np.frombuffer(self._mapping, dtype, offset=self._start).reshape(wanted)
 
     def stamps(self) -> dict[str, list[int]]:
         """Map every video of the pack to its file's [bytes, time of change in ns] as it was packed."""
@@ -110,9 +93,8 @@ class Pack:
 
     def prefetch(self, videos: Iterable[str]) -> None:
         """Ask the disk for the videos that the pack has: whole, not page by page as they are touched."""
-        start = len(self._mapping) - self._array.nbytes
         for row in (self.rows[video] for video in videos if video in self.rows):
-            offset = start + row * self.nbytes
+            offset = self._start + row * self.nbytes
             aligned = offset // mmap.PAGESIZE * mmap.PAGESIZE
             self._mapping.madvise(mmap.MADV_WILLNEED, aligned, offset + self.nbytes - aligned)
 
@@ -162,22 +144,16 @@ def write_pack(folder: Folder, manifest: dict[str, Any], skip_faulty: bool = Fal
         return array, array_sha256(array), fault
 
     packed, digests = {}, {}
-    with (
-        atomic_path(path) as temporary,
-        open(temporary, "wb") as file,
-        ThreadPool(THREADS) as pool,
-        tqdm(desc=f"packing {folder.path.name}", total=needed, unit="B", unit_scale=True) as bar,
-    ):
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(header_bytes((len(videos), *folder.shape), folder.dtype))
-        for first in range(0, len(videos), AT_ONCE):
-            some = videos[first : first + AT_ONCE]
-            for video, (array, digest, fault) in zip(some, pool.map(load, some), strict=True):
-                if fault:
-                    faults[video] = fault
-                else:
-                    file.write(array.data)
-                    packed[video], digests[video] = stamps[video], digest
-                bar.update(folder.nbytes)
+        loaded = ahead(load, videos, THREADS, lambda video: folder.prefetch([video]))
+        bar = tqdm(loaded, f"packing {folder.path.name}", len(videos), unit="video")
+        for video, (array, digest, fault) in zip(videos, bar, strict=True):
+            if fault:
+                faults[video] = fault
+            else:
+                file.write(array.data)
+                packed[video], digests[video] = stamps[video], digest
         _refuse(folder, faults, skip_faulty)
         if not packed:
             raise UserError(f"{folder.path}: holds no whole file to pack")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dataset.feature_folder import describe_faults, plain_folder
-from dataset.kinds import TEXT, WORDS_MAKER, fits
+from dataset.kinds import TEXT, WORDS_MAKER, fits, told
 from utils.errors import UserError
 from utils.files import npy_header, read_json
 from utils.text_rows import TextRows, text_rows, word_rows
@@ -41,20 +41,15 @@ class Rows:
         except UserError as error:
             raise UserError(f"{error}; {again}") from error
         if not isinstance(sentences, list):
-            raise UserError(
-                f"{files.sentences}: must be a list of sentences, in the order of the rows of {files.features.name}"
-            )
+            raise UserError(f"{files.sentences}: must be a list of sentences, one for a row of {files.features.name}")
         if not fits(shape, (None, *sizes)) or found != np.dtype(dtype) or shape[0] < len(sentences):
-            wanted = ", ".join("any" if size is None else str(size) for size in sizes)
             raise UserError(
                 f"{files.features}: is {found} {shape}, but {files.sentences.name} and the manifest want "
-                f"{dtype} ({len(sentences)} or more, {wanted}); {again}"
+                f"{dtype} ({len(sentences)} or more, {told(sizes)}); {again}"
             )
         if files.is_damaged(sentences):
-            raise UserError(
-                f"{files.sentences.parent}: {files.sentences.name} and {files.features.name} are not as "
-                f"{files.digest.name} noted them; {again}"
-            )
+            both = f"{files.sentences.name} and {files.features.name}"
+            raise UserError(f"{files.sentences.parent}: {both} are not as {files.digest.name} noted them; {again}")
         self.shape = shape[1:]
         self.rows = {sentence: row for row, sentence in enumerate(sentences)}
 

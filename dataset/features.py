@@ -4,8 +4,7 @@
     packed    one memory-mapped array per kind, made of those by scripts.pack_features
     public    the folders of the published TSPM implementation, unmodified; no manifests, text by question id
 
-Shapes and widths come from the manifests (public: from the first file that fits), so the model is built to what is
-there. T: segments, M: tokens per frame as stored, Dq: width of a text row.
+T: segments, M: tokens per frame as stored, Dq: width of a text row.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from dataset.feature_folder import Folder, all_finite, describe_faults, plain_folder
+from dataset.feature_folder import FLOATS, Folder, all_finite, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
-from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits, told
 from utils.errors import UserError
 from utils.manifest import DAMAGED, NAME, read_manifest
-
-__all__ = ["FeatureStore", "TextBank", "describe_faults", "open_features"]
 
 MANIFEST_VERSION = 1
 
@@ -133,27 +130,22 @@ class FeatureStore:
 def open_features(
     root: str | Path, layout: str, kinds: Iterable[str], segments: int, tokens: int | None, text: bool = True
 ) -> FeatureStore:
-    """Open the features below `root` and compare their manifests with each other and with `segments` and `tokens`.
+    """Open the features below `root`, a folder per kind, and compare their manifests with each other and with
+    `segments` and `tokens`.
 
-    Args:
-        root: the folder that holds a folder per kind.
-        layout: "files", "packed" or "public".
-        kinds: those wanted, of "audio", "frame", "token" and "words"; no file of features holds others.
-        segments: T of every video.
-        tokens: M of every frame as stored; selects the folder of the tokens. None where no tokens are wanted.
-        text: whether text is wanted; checking and packing do without.
-
-    Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
-    contradicts `segments`, `tokens` or another kind's encoder; and for a pack that is half-written or stale.
+    `layout` is "files", "packed" or "public". `kinds` are of "audio", "frame", "token" and "words"; no file of features
+    holds others. `tokens`, stored of every frame, selects the folder of the tokens. Checking and packing do without
+    `text`. Raises `UserError` for a folder that is missing, naming the command that makes it; for a manifest field that
+    contradicts; and for a pack that is half-written or stale.
     """
     root, wanted_kinds = Path(root), set(kinds)
     kinds, words = [kind for kind in KINDS if kind in wanted_kinds], WORDS in wanted_kinds
     given: dict[str, int | None] = {"segments": segments, "tokens": tokens}
     if layout == "public":
-        paths = {kind: root / KINDS[kind].public.format(**given) for kind in kinds}
         if words:
             raise UserError(f"{root}: the public layout has no words of the questions, which the network reads")
-        folders = {kind: plain_folder(path, KINDS[kind].shape(given)) for kind, path in paths.items()}
+        public = {kind: (root / KINDS[kind].public.format(**given), KINDS[kind].shape(given)) for kind in kinds}
+        folders = {kind: plain_folder(path, sizes) for kind, (path, sizes) in public.items()}
         return FeatureStore(folders, PublicText(root / TEXT.public, root / PUBLIC_PROMPTS) if text else None, {})
     wanted = {kind: KINDS[kind] for kind in kinds} | ({"text": TEXT} if text else {})
     paths = {name: _existing(root, kind, given) for name, kind in wanted.items()}
@@ -171,10 +163,8 @@ def open_features(
         for kind in kinds
     }
     sentences = Sentences(paths["text"], manifests["text"], words) if text else None
-    if layout == "packed":
-        packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()}
-        return FeatureStore(packs, sentences, manifests)
-    return FeatureStore(folders, sentences, manifests)
+    packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()} if layout == "packed" else None
+    return FeatureStore(packs or folders, sentences, manifests)
 
 
 def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -195,16 +185,13 @@ def _existing(root: Path, kind: Kind, given: dict[str, int | None]) -> Path:
 
 
 def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tuple[int | None, ...]) -> None:
-    shape, dtypes = manifest.get("shape"), ["float16", "float32"]
-    good_shape = (
-        isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
-    )
-    any_width = ", ".join("any" if size is None else str(size) for size in sizes)
+    shape = manifest.get("shape")
+    whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
     for field, good, wanted in (
         ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
         ("kind", manifest.get("kind") == kind, repr(kind)),
-        ("shape", good_shape, f"[{any_width}] by the configured segments and tokens"),
-        ("dtype", manifest.get("dtype") in dtypes, " or ".join(dtypes)),
+        ("shape", whole, f"[{told(sizes)}] by the configured segments and tokens"),
+        ("dtype", manifest.get("dtype") in FLOATS, " or ".join(FLOATS)),
         ("weights_sha256", isinstance(manifest.get("weights_sha256"), str), "a digest"),
     ):
         if not good:

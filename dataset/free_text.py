@@ -8,8 +8,6 @@ from typing import Any
 Words = list[str]
 Lexicon = dict[tuple[str, ...], str]
 
-LETTERS = "abcd"
-
 
 def words(text: str) -> Words:
     """Lower-case words and numbers without punctuation, plurals' s, genitives; "isn't" is "is not", "10+" and ">10"
@@ -104,6 +102,6 @@ def chosen(text: str, question: Mapping[str, Any]) -> str | None:
         r"(?i)\W*(?:option|choice)\s+([a-d])\b", text
     )
     if letter:
-        return choices[LETTERS.index(next(filter(None, letter.groups())).lower())]
+        return choices["abcd".index(next(filter(None, letter.groups())).lower())]
     named = affirmed(said, find(said, by_words)) if by_words else []
     return named[0] if len(named) == 1 else None

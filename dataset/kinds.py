@@ -64,3 +64,8 @@ PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     """Whether a shape has the wanted sizes; None fits any."""
     return len(shape) == len(wanted) and all(size in (None, n) for n, size in zip(shape, wanted, strict=True))
+
+
+def told(sizes: Sequence[int | None]) -> str:
+    """Sizes as errors tell them, such as "60, any"."""
+    return ", ".join("any" if size is None else str(size) for size in sizes)

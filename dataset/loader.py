@@ -1,8 +1,7 @@
 """Batches: indices into features that stay on the device, or features gathered ahead by threads.
 
-On the device features are loaded once. From disk each batch's are read anew: pages of the files that were read stay in
-the system's cache while there is memory, one for all processes of a machine. So where they fit the host's memory and
-not the GPU's, packed files are read from memory all the same.
+On the device features are loaded once. From disk each batch's are read anew; while there is memory, out of the system's
+cache, one for all processes of a machine.
 
 B questions in a batch, V videos that they are about, P places (a segment of a video each), N sentences.
 """
@@ -63,11 +62,10 @@ def epoch_order(
 ) -> list[np.ndarray]:
     """The shuffled rows of each global batch of an epoch: a function of the arguments alone. The last may be short.
 
-    `video` (Q,) is the video of each question. A `window` of 0 shuffles all questions. With one of fewer videos than
-    there are, those about a video come close together: videos stand in a line, drawn anew in every epoch, and the
-    window moves along it whose questions are shuffled. What is read for the first question about a video is still
-    cached for the others, and the disk has as much to do in every batch. A `group` of questions about a video stays
-    together: as many as that, or what a video has left.
+    `video` (Q,) is the video of each question. A `window` of 0 shuffles all questions. One of fewer videos than there
+    are moves along the videos, in a line drawn anew in every epoch, and shuffles the questions about those in it: what
+    is read for the first question about a video is still cached for the others, and the disk has as much to do in every
+    batch. A `group` of questions about a video stays together: as many as that, or what a video has left.
     """
     random = np.random.default_rng([seed, epoch])
     if group > 1:
@@ -82,7 +80,7 @@ def epoch_order(
         order = np.argsort(place[video] + window * random.random(len(video)))
     else:
         order = random.permutation(len(video))
-    return np.split(order, range(batch_size, len(video), batch_size))
+    return in_batches(order, batch_size)
 
 
 class Loader:
@@ -108,10 +106,7 @@ class Loader:
         return [*self.sentences.values(), *self.features.values()]
 
     def share(self, split: Split, rows: np.ndarray) -> np.ndarray:
-        """Those of the rows that this process answers: one of W equal parts.
-
-        They are parted by video: most videos are then read by one machine alone.
-        """
+        """Those of the rows that this process answers: one of W equal parts, by video, so that most are read once."""
         by_video = np.argsort(split.video[rows], kind="stable")
         return rows[np.sort(np.array_split(by_video, self.runtime.world)[self.runtime.rank])]
 
@@ -123,18 +118,12 @@ class Loader:
         From disk, kinds that are large may stay `elsewhere`, and are read where the network looks.
         """
         wanted = ((rows, *np.unique(split.video[rows], return_inverse=True)) for rows in orders)
-
-        def indices(videos: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return (videos, of) if once else (videos[of], np.arange(len(of)))
-
+        make = partial(self._batch, split, once)
         if self.residency == "device":
-            return (self._batch(split, rows, *indices(videos, of), self.features) for rows, videos, of in wanted)
+            return (make(*indices, self.features) for indices in wanted)
         kinds = [kind for kind in self.kinds if not (elsewhere and KINDS[kind].by_segment)]
         gathered = ahead(partial(self._gather, kinds), wanted, self.workers, partial(self._prefetch, kinds))
-        made = (
-            (split, rows, *indices(np.arange(len(videos)), of), features) for rows, videos, of, features in gathered
-        )
-        return _overlapped(self._batch, made, self.crossing) if self.crossing else starmap(self._batch, made)
+        return _overlapped(make, gathered, self.crossing) if self.crossing else starmap(make, gathered)
 
     def by_video(self, split: Split, rows: np.ndarray, batch_size: int) -> Iterator[Batch]:
         """Batches of these rows for evaluation: questions about a video come together, and what depends on it once."""
@@ -149,7 +138,10 @@ class Loader:
     def _gather(
         self, kinds: Collection[str], wanted: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Tensor | Elsewhere]]:
-        """Read the features of a batch's videos, each once; those of other `kinds` are left where they are."""
+        """Read the features of a batch's videos, each once; those of other `kinds` are left where they are.
+
+        Returns what `_batch` takes: the rows of the split, those of the features gathered, and whose each is.
+        """
         rows, videos, of = wanted
         names = [self.data.videos[i] for i in videos]
         gathered: dict[str, Tensor | Elsewhere] = {}
@@ -159,17 +151,19 @@ class Loader:
                 self.data.store.read(kind, names, held[: len(names)].numpy())
             else:
                 gathered[kind] = Elsewhere(self.data.store, kind, names, self.device)
-        return rows, videos, of, gathered
+        return rows, np.arange(len(videos)), of, gathered
 
     def _batch(
         self,
         split: Split,
+        once: bool,
         rows: np.ndarray,
-        video: np.ndarray,
-        asked: np.ndarray,
+        videos: np.ndarray,
+        of: np.ndarray,
         features: Mapping[str, Tensor | Elsewhere],
     ) -> Batch:
-        """A batch of features and indices: `video` (V,) rows of the features, `asked` (B,) rows of that."""
+        """A batch of features and indices: `videos` (V,) rows of the features, `of` (B,) whose each question is."""
+        video, asked = (videos, of) if once else (videos[of], np.arange(len(of)))
         numbers = np.stack([asked, split.question[rows], split.prompt[rows], split.answer[rows]])
         if split.choices is not None:
             numbers = np.concatenate([numbers, split.choices[rows].T])

@@ -74,11 +74,7 @@ TOGETHER = lexicon(
     {"simultaneously": "simultaneously,simultaneous,same time,same moment,together,at once,concurrently,in unison"}
 )
 POSITIONS = TOGETHER | lexicon(
-    {
-        "left": "left,leftmost,leftest",
-        "right": "right,rightmost,rightest",
-        "middle": "middle,center,centre,central",
-    }
+    {"left": "left,leftmost,leftest", "right": "right,rightmost,rightest", "middle": "middle,center,centre,central"}
 )
 PLACES = lexicon({"indoor": "indoor,inside,interior", "outdoor": "outdoor,outside,open air,exterior"})
 SIGHTS = lexicon(  # which tell the place where nothing does so outright

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.music_answers import music_answer
-from dataset.spec import Dataset
+from dataset.spec import Dataset, texts
 from utils.errors import UserError
 from utils.scoring.paper import LATER, TABLE1, TABLE1_COLUMNS
 
@@ -27,17 +27,15 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
         kind = ()
     if kind not in TABLE1_COLUMNS.types.values():
         raise UserError(f'field \'type\' must be one of the nine types, such as ["Audio", "Counting"], is {held!r}')
-    names = ("video_id", "anser", *(["unmatch_audio"] if "unmatch_audio" in row else []))
-    for field in names:
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
-    sound = f"+{row['unmatch_audio'].strip()}" if "unmatch_audio" in row else ""
+    video, answer = texts(row, "video_id", "anser")
+    if "unmatch_audio" in row:
+        video = "+".join([video, *texts(row, "unmatch_audio")])
     return {
         "question_id": row.get("question_id"),
-        "video_id": row["video_id"].strip() + sound,
+        "video_id": video,
         "modality": kind[0],
         "type": kind[1],
-        "answer": row["anser"].strip(),
+        "answer": answer,
     }
 
 

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataset.answers import most_frequent_answers
-from dataset.spec import Dataset
-from utils.errors import UserError
+from dataset.spec import Dataset, texts
 
-FIELDS = ("video", "question", "answer")
 CLASSES = 1000
 
 
@@ -16,16 +14,8 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises `UserError` naming the field that is wrong.
     """
-    for field in (*FIELDS, *(["type"] if "type" in row else [])):
-        if not isinstance(row.get(field), str) or not row[field].strip():
-            raise UserError(f"field {field!r} must be a string that is not empty, is {row.get(field)!r}")
-    return {
-        "question_id": row.get("id"),
-        "video_id": row["video"].strip(),
-        "modality": "any",
-        "type": row.get("type", "question").strip(),
-        "answer": row["answer"].strip(),
-    }
+    video, _, answer, kind = texts({"type": "question", **row}, "video", "question", "answer", "type")
+    return {"question_id": row.get("id"), "video_id": video, "modality": "any", "type": kind, "answer": answer}
 
 
 OWN = Dataset(title="Own videos", read_row=read_row, vocabulary=most_frequent_answers(CLASSES))

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from dataset.free_text import plain
+from utils.errors import UserError
 from utils.scoring.metrics import Columns
 
 
@@ -34,3 +35,11 @@ class Dataset:
     published_questions: int | None = None
     recording: Callable[[str], str] = str
     read_answer: Callable[[str, Mapping[str, Any]], str | None] = plain
+
+
+def texts(row: Mapping[str, Any], *fields: str) -> list[str]:
+    """What fields of an annotation row say, without white space around it. Raises `UserError` for one that is empty."""
+    for name in fields:
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise UserError(f"field {name!r} must be a string that is not empty, is {row.get(name)!r}")
+    return [row[name].strip() for name in fields]

@@ -73,20 +73,18 @@ class PromptTable:
         missing = [name for name in (TEMPLATE, PROMPT) if normalised(name) not in columns]
         if missing:
             raise UserError(f"{source}, row {header_row}: no column {' or '.join(map(repr, missing))} among {header}")
-        template_column, prompt_column = (columns.index(normalised(name)) for name in (TEMPLATE, PROMPT))
-
+        wanted = [columns.index(normalised(name)) for name in (TEMPLATE, PROMPT)]
         templates: dict[str, str] = {}
         first_row: dict[str, int] = {}
         faults: list[str] = []
         for row, cells in rows:
-            template, prompt = cells[template_column], cells[prompt_column]
+            template, prompt = (cells[column] for column in wanted)
             if not template and not prompt:
                 continue
             found = list(_row_faults(template, prompt))
             key = key_of(template)
-            if key and key in first_row:
+            if key and first_row.setdefault(key, row) != row:
                 found.append((TEMPLATE, f"{template!r} already stands in row {first_row[key]}; keep one of them"))
-            first_row.setdefault(key, row)
             templates[template] = prompt
             faults += [f"row {row}, column {column!r}: {fault}" for column, fault in found]
         if faults:
@@ -233,12 +231,10 @@ def _read_rows(path: str | Path, sheet: str) -> Iterator[tuple[int, list[str]]]:
             with zipfile.ZipFile(file) as packed:  # which reads no more of a member than its declared size
                 size = sum(member.file_size for member in packed.infolist())
             if size > LARGEST:
-                raise UserError(f"{path}: unpacks to {size / 1e6:.0f} MB, more than a sheet of prompts can need")
+                raise ValueError(f"unpacks to {size / 1e6:.0f} MB, more than a sheet of prompts can need")
             book = openpyxl.load_workbook(file, data_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except UserError:
-        raise
     except DAMAGED as error:
         raise UserError(f"{path}: cannot be read as an .xlsx workbook ({error})") from error
     sheets = {worksheet.title: worksheet for worksheet in book.worksheets}

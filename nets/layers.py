@@ -11,6 +11,7 @@ it is unused.
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,18 @@ def take(x: Tensor, rows: Tensor, segments: Tensor) -> Tensor:
     """
     places = rows[:, None] * x.shape[1] + segments
     return x.flatten(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape)
+
+
+class LeftOut(nn.Module):
+    """In place of a stage that was left out: gives the same, whatever it gets."""
+
+    def __init__(self, gives: Any):
+        super().__init__()
+        self.gives = gives
+
+    def forward(self, *_: Any) -> Any:
+        """What it was made with."""
+        return self.gives
 
 
 class Dropout(nn.Module):
@@ -90,8 +103,9 @@ class StandardizedLinear(nn.Linear):
 class _Projections(nn.Module):
     """The parameters of `nn.MultiheadAttention`, initialised as there."""
 
-    def __init__(self, dim: int, dropout: float):
+    def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
+        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
@@ -105,6 +119,9 @@ class SingleHeadAttention(_Projections):
 
     `Wk' Wq` and `Wo Wv` are multiplied once a step (D x D), instead of projecting N x (Q + L) rows by each.
     """
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__(dim, 1, dropout)
 
     def forward(self, query: Tensor, keys: Tensor, bias: Tensor | float = 0.0) -> Tensor:
         """Query (N, Q, D) attends to keys (N, L, D); `bias`, broadcast to (N, Q, L), is added to the scores."""
@@ -127,10 +144,6 @@ class SingleHeadAttention(_Projections):
 class QueryAttention(_Projections):
     """Multi-head attention of few queries over many keys: only the queries are projected."""
 
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__(dim, dropout)
-        self.heads = heads
-
     def forward(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Query (N, Q, D) over keys (N, L, D) -> (N, Q, D) and the weights before dropout (N, Q, L), head average."""
         wq, wk, wv = self.in_proj_weight.chunk(3)
@@ -145,10 +158,6 @@ class QueryAttention(_Projections):
 
 class ManyHeadAttention(_Projections):
     """Multi-head attention of many queries over many keys, everything projected."""
-
-    def __init__(self, dim: int, heads: int, dropout: float):
-        super().__init__(dim, dropout)
-        self.heads = heads
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """Query (N, Q, D) attends to keys (N, L, D) -> (N, Q, D)."""
@@ -173,6 +182,26 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, dim: int, dropout: float):
         super().__init__(nn.Linear(dim, dim), nn.ReLU(), Dropout(dropout), nn.Linear(dim, dim), Dropout(dropout))
+
+
+class SelfAttentionBlock(nn.Module):
+    """Post-norm self-attention with one head, in two halves: tokens may merge between them."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        self.attention = SingleHeadAttention(dim, dropout)
+        self.ffn = FeedForward(dim, dropout)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
+
+    def attend(self, x: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+        """`LN(x + drop(Self(x)))` of x (N, L, D); `bias` is added to the scores."""
+        return self.norm1(x + self.dropout(self.attention(x, x, bias)))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """`LN(x + FFN(x))` of x (N, L, D)."""
+        return self.norm2(x + self.ffn(x))
 
 
 class QueryBlock(nn.Module):

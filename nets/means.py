@@ -21,7 +21,6 @@ class MeansOptions(ModelOptions):
     """The question fused with means over time: w/o all of Table 3, or one modality, or the question alone."""
 
     network: str = "means"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     means_of: list[Literal["audio", "frame"]] = field(default_factory=lambda: ["audio", "frame"])
     """Features whose mean is fused with the question; none, [], leaves the question alone."""
     hidden: int = 512
@@ -42,11 +41,7 @@ class MeansOptions(ModelOptions):
 
     def build(self, sizes: FeatureSizes, answers: int) -> "Means":
         """Wire the baseline."""
-        question = nn.Linear(sizes.text, self.hidden)
-        project = StandardizedLinear if self.standardize else nn.Linear
-        projections = {kind: project(sizes.width(kind), self.hidden) for kind in self.kinds}
-        fusion = Fusion(self.kinds, self.hidden, answers) if projections else QuestionOnly(self.hidden, answers)
-        return Means(projections, question, fusion)
+        return Means(self, sizes, answers)
 
 
 class QuestionOnly(nn.Module):
@@ -64,11 +59,16 @@ class QuestionOnly(nn.Module):
 class Means(Network):
     """w/o all of Table 3, or one modality, or none."""
 
-    def __init__(self, projections: dict[str, nn.Linear], question: nn.Linear, fusion: Fusion | QuestionOnly):
+    shallow = ("projections", "question", "fusion.classifier")
+
+    def __init__(self, options: MeansOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.projections = nn.ModuleDict(projections)
+        dim, kinds = options.hidden, options.kinds
+        project = StandardizedLinear if options.standardize else nn.Linear
+        question = nn.Linear(sizes.text, dim)  # its initial values are drawn before the others'
+        self.projections = nn.ModuleDict({kind: project(sizes.width(kind), dim) for kind in kinds})
         self.question = question
-        self.fusion = fusion
+        self.fusion = Fusion(kinds, dim, answers) if kinds else QuestionOnly(dim, answers)
 
     def forward(
         self,
@@ -85,7 +85,3 @@ class Means(Network):
             for kind, project in self.projections.items()
         }
         return Perception(self.fusion(self.question(text[question]), streams))  # (B, C)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the projections and the classifier; of the question alone, nothing."""
-        return {"deep": list(self.fusion.fuse.parameters()) if isinstance(self.fusion, Fusion) else []}

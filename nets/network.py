@@ -45,9 +45,15 @@ class Network(nn.Module):
     "truth" is `truth` (B, T): whether the prompt is true in a segment, by the files of `data.truth`.
     """
 
+    shallow: tuple[str, ...] = ()
+    """Parts that are not in the group `deep` of `rate_groups`, such as "fusion.classifier"; without any it is none."""
+
     def rate_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters whose learning rate `train.rates` may scale, by the group's name; all others learn at train.lr."""
-        return {}
+        if not self.shallow:
+            return {}
+        parts = tuple(f"{part}." for part in self.shallow)
+        return {"deep": [parameter for name, parameter in self.named_parameters() if not name.startswith(parts)]}
 
 
 def build(options: ModelOptions, sizes: FeatureSizes, answers: int) -> Network:
@@ -55,6 +61,7 @@ def build(options: ModelOptions, sizes: FeatureSizes, answers: int) -> Network:
 
     Raises `UserError` naming the option that does not fit the features.
     """
+    options.check(sizes.segments, sizes.shapes["token"][1] if "token" in options.kinds else None)
     model = options.build(sizes, answers)
     _freeze_unreached(model, sizes)
     return model

@@ -47,7 +47,7 @@ class ModelOptions(ABC):
 
     @abstractmethod
     def build(self, sizes: FeatureSizes, answers: int) -> "Network":
-        """Wire the network for features of these sizes and this many answers; use `nets.network.build`."""
+        """Wire the network for features of these sizes, which are checked, and so many answers."""
 
     def stored_tokens(self) -> int | None:
         """How many tokens of a frame should be stored where `data.tokens` leaves it open; None if it reads none."""
@@ -55,3 +55,30 @@ class ModelOptions(ABC):
 
     def check(self, segments: int, tokens: int | None) -> None:  # noqa: B027  (most networks take any)
         """Raise `UserError` where T segments and M stored tokens cannot serve; before any feature is opened."""
+
+
+@dataclass
+class PeerOptions(ModelOptions):
+    """What the peers' options have in common; they read a frame's tokens as they are stored."""
+
+    hidden: int = 512
+    """Hidden width D of every stage."""
+    standardize: bool = False
+    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
+    heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.1
+    """Dropout rate, on attention weights and on branches."""
+    tokens: int = 14
+    """Tokens S per frame, as stored; none are merged here."""
+
+    def stored_tokens(self) -> int | None:
+        """As many as are read."""
+        return self.tokens if "token" in self.kinds else None
+
+    def check(self, segments: int, tokens: int | None) -> None:
+        """Raise `UserError` where other tokens are stored than are read."""
+        if "token" in self.kinds and tokens not in (None, self.tokens):
+            raise UserError(
+                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
+            )

@@ -4,55 +4,32 @@ B questions of a batch, V videos that they are about, S' stored videos, T segmen
 K segments of the selected spans, S tokens of a frame, m of them that are kept, W words of a question (padding too),
 D hidden width, C answers, N sentences in the text bank, Nq of them questions.
 
-The paper fuses what its stages perceive. The published code fuses the projections alone (`model.fused projections`),
-so that its selection reaches neither the answer nor a gradient. It also returns the inputs of the global layer instead
-of its outputs, and selects after dropout; here both are as the paper has them. Tokens and words come from CLIP before
-its last projection, which the Linears take in; the class token is one of the S.
+It is as the paper has it, but for `model.fused projections`; nets/README.md says where the published code differs.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from nets.layers import (
-    Dropout,
-    FeedForward,
-    QueryBlock,
-    SingleHeadAttention,
-    StandardizedLinear,
-    attention_weights,
-    take,
-    unrounded,
-)
+from nets.layers import LeftOut, QueryBlock, SelfAttentionBlock, StandardizedLinear, attention_weights, take, unrounded
 from nets.network import Network, Perception
-from nets.options import FeatureSizes, ModelOptions
+from nets.options import FeatureSizes, PeerOptions
 from nets.tspm.av_attention import AudioVisualAttention
-from nets.tspm.spatial import distinct, everyone
+from nets.tspm.spatial import distinct
 from utils.errors import UserError
 
 
 @dataclass
-class PSTPNetOptions(ModelOptions):
+class PSTPNetOptions(PeerOptions):
     """PSTP-Net: the question selects spans, then tokens in them; the sound attends to these."""
 
     network: str = "pstp_net"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
-    hidden: int = 512
-    """Hidden width D of every stage."""
-    standardize: bool = False
-    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
-    heads: int = 4
-    """Attention heads of both selections and of the audio's query."""
-    dropout: float = 0.1
-    """Dropout rate, on attention weights and on every branch."""
     spans: int = 12
     """Equal spans that a video is parted into; their number divides its segments."""
     top_spans: int = 2
     """Spans that the question selects."""
-    tokens: int = 14
-    """Tokens S per frame, as stored; none are merged here."""
     token_share: float = 0.4
     """Share of a frame's tokens that the question keeps, 20 of 49 in the paper; the published code has 25."""
     fused: Literal["perceived", "projections"] = "perceived"
@@ -73,60 +50,35 @@ class PSTPNetOptions(ModelOptions):
         """Audio, frames and words, and tokens where they can reach the answer."""
         return ("audio", "frame", "token", "words") if self.fused == "perceived" else ("audio", "frame", "words")
 
-    def stored_tokens(self) -> int | None:
-        """As many as the question chooses from."""
-        return self.tokens if "token" in self.kinds else None
-
     def check(self, segments: int, tokens: int | None) -> None:
         """Raise `UserError` where other tokens are stored than are read, or spans do not divide T segments."""
-        if "token" in self.kinds and tokens not in (None, self.tokens):
-            raise UserError(
-                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
-            )
+        super().check(segments, tokens)
         if segments % self.spans:
             raise UserError(f"model.spans {self.spans} must divide the {segments} segments of a video (data.segments)")
 
     def build(self, sizes: FeatureSizes, answers: int) -> "PSTPNet":
         """Wire the stages."""
-        self.check(sizes.segments, sizes.shapes["token"][1] if "token" in self.kinds else None)
-        project = StandardizedLinear if self.standardize else nn.Linear
-        dim, dropout = self.hidden, self.dropout
-        return PSTPNet(
-            audio=project(sizes.width("audio"), dim),
-            frame=project(sizes.width("frame"), dim),
-            words=nn.Linear(sizes.width("words"), dim),
-            question=nn.Linear(sizes.text, dim),
-            temporal=TemporalSelection(dim, self.heads, self.spans, self.top_spans),
-            perceive=self._perceive(sizes, project) if self.fused == "perceived" else NothingMore(),
-            mix=SelfAttentionLayer(dim, dropout),
-            classifier=nn.Linear(dim, answers),
-        )
-
-    def _perceive(self, sizes: FeatureSizes, project: type[nn.Linear]) -> "Perceive":
-        kept = max(1, round(self.token_share * self.tokens))
-        return Perceive(project(sizes.width("token"), self.hidden), self.hidden, self.heads, self.dropout, kept)
+        return PSTPNet(self, sizes, answers)
 
 
 class PSTPNet(Network):
     """The stages in order; `perceive` is chosen by `model.fused`."""
 
-    def __init__(
-        self,
-        audio: nn.Linear,
-        frame: nn.Linear,
-        words: nn.Linear,
-        question: nn.Linear,
-        temporal: nn.Module,
-        perceive: nn.Module,
-        mix: nn.Module,
-        classifier: nn.Linear,
-    ):
+    shallow = ("audio", "frame", "words", "question", "perceive.token", "classifier")
+
+    def __init__(self, options: PSTPNetOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.audio, self.frame, self.words, self.question = audio, frame, words, question
-        self.temporal = temporal
-        self.perceive = perceive
-        self.mix = mix
-        self.classifier = classifier
+        dim, heads, dropout = options.hidden, options.heads, options.dropout
+        project = StandardizedLinear if options.standardize else nn.Linear
+        self.audio, self.frame = project(sizes.width("audio"), dim), project(sizes.width("frame"), dim)
+        self.words, self.question = nn.Linear(sizes.width("words"), dim), nn.Linear(sizes.text, dim)
+        self.temporal = TemporalSelection(dim, heads, options.spans, options.top_spans)
+        self.perceive: nn.Module = LeftOut([[]])  # no streams, and no tokens that were looked at
+        if options.fused == "perceived":
+            kept = max(1, round(options.token_share * options.tokens))
+            self.perceive = Perceive(project(sizes.width("token"), dim), dim, heads, dropout, kept)
+        self.mix = SelfAttentionBlock(dim, dropout)
+        self.classifier = nn.Linear(dim, answers)
 
     def forward(
         self,
@@ -149,14 +101,8 @@ class PSTPNet(Network):
         w = self.words(words[question].to(text.dtype))  # (B, W, D)
         perceived, *tokens = self.perceive(q, a, v, token, video, asked, selected)  # (B, ..., D) each
         along_time = [w, a.index_select(0, asked), v.index_select(0, asked), *perceived]
-        fused = self.mix(torch.cat(along_time, dim=1)).mean(dim=1)  # (B, D)
+        fused = self.mix.feed(self.mix.attend(torch.cat(along_time, dim=1))).mean(dim=1)  # (B, D)
         return Perception(self.classifier((fused * q).tanh()), segment_weights, selected, *tokens)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: all that lies between the input projections and the classifier."""
-        edges: list[Any] = [self.audio, self.frame, self.words, self.question, self.perceive.token, self.classifier]
-        shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
-        return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
 
 
 class QuestionWeights(nn.Module):
@@ -219,7 +165,7 @@ class Perceive(nn.Module):
         Of questions (B, D), projected audio and frames (V, T, D), tokens (S', T, S, Dt) and selected segments (B, K).
         """
         pairs = torch.stack([video[asked][:, None].expand_as(index), index]).flatten(1)  # (2, B K)
-        one, of = (everyone if self.training else distinct)(pairs)
+        one, of = distinct(pairs, self.training)
         with unrounded(question.device):
             x = self.token(token[pairs[0, one], pairs[1, one]].to(question.dtype))[of]  # (B K, S, D)
             weights = self.attend(question.repeat_interleave(index.shape[1], dim=0), x)  # (B K, S)
@@ -236,41 +182,10 @@ class Perceive(nn.Module):
         return [*streams, *contexts], index, all_weights, source
 
 
-class NothingMore(nn.Module):
-    """In place of `Perceive` where the projections alone are fused."""
-
-    token = None  # no projection of tokens
-
-    def forward(self, *_: Tensor | None) -> tuple[list[Tensor]]:
-        """No streams, and no tokens to look at."""
-        return ([],)
-
-
 class GlobalPerception(AudioVisualAttention):
     """A self- and cross-attention layer over all T segments; the frames read the audio that it has updated."""
 
     def forward(self, audio: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Streams (V, T, D) -> context streams (V, T, D)."""
-        audio = self._one(audio, frame)
-        return audio, self._one(frame, audio)
-
-    def _one(self, x: Tensor, other: Tensor) -> Tensor:
-        x = self.norm1(x + self.dropout(self.self_attention(x, x)) + self.dropout(self.cross_attention(x, other)))
-        return self.norm2(x + self.ffn(x))
-
-
-class SelfAttentionLayer(nn.Module):
-    """Post-norm: `x1 = LN(x + drop(Self(x)))`, `x2 = LN(x1 + drop(FFN(x1)))`; one head."""
-
-    def __init__(self, dim: int, dropout: float):
-        super().__init__()
-        self.attention = SingleHeadAttention(dim, dropout)
-        self.ffn = FeedForward(dim, dropout)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
-        x = self.norm1(x + self.dropout(self.attention(x, x)))
-        return self.norm2(x + self.ffn(x))
+        audio = self.read(audio, frame)
+        return audio, self.read(frame, audio)

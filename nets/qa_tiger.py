@@ -13,26 +13,18 @@ from torch import Tensor, nn
 
 from nets.layers import Dropout, FeedForward, ManyHeadAttention, QueryAttention, StandardizedLinear, take, unrounded
 from nets.network import Network, Perception
-from nets.options import FeatureSizes, ModelOptions
+from nets.options import FeatureSizes, PeerOptions
 from utils.errors import UserError
 
 NARROWEST, SHARPNESS = 0.09, 9  # of a Gaussian: its width is between 0.09 / 9 and 1 / 9 of the video
 
 
 @dataclass
-class QATigerOptions(ModelOptions):
+class QATigerOptions(PeerOptions):
     """QA-TIGER."""
 
     network: str = "qa_tiger"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
-    hidden: int = 512
-    """Hidden width D."""
-    standardize: bool = False
-    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
     heads: int = 8
-    """Attention heads."""
-    dropout: float = 0.1
-    """Dropout rate, on attention weights and on branches."""
     experts: int = 7
     """Number E of experts, each with a Gaussian over time."""
     active: int = 7
@@ -40,8 +32,6 @@ class QATigerOptions(ModelOptions):
     ranking: Literal["own", "mixed"] = "own"
     """Whose ranking says which expert reads a segment: the question's own, or, as in the published implementation by a
     fault of its indices, that of another question of the batch."""
-    tokens: int = 14
-    """Tokens S per frame, as stored; none are merged here."""
     top_k: int = 10
     """Number K of segments of most weight that count as selected; the answer reads all."""
 
@@ -55,62 +45,36 @@ class QATigerOptions(ModelOptions):
         if self.active > self.experts:
             raise UserError(f"model.active {self.active} is more than the {self.experts} experts (model.experts)")
 
-    def stored_tokens(self) -> int:
-        """As many as are read."""
-        return self.tokens
-
     def check(self, segments: int, tokens: int | None) -> None:
         """Raise `UserError` where other tokens are stored than are read, or a video has fewer segments than K."""
-        if tokens not in (None, self.tokens):
-            raise UserError(
-                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
-            )
+        super().check(segments, tokens)
         if self.top_k > segments:
             raise UserError(f"model.top_k {self.top_k} is more than the {segments} segments of a video")
 
     def build(self, sizes: FeatureSizes, answers: int) -> "QATiger":
         """Wire it for features of these sizes."""
-        self.check(sizes.segments, sizes.shapes["token"][1])
-        return QATiger(
-            project=StandardizedLinear if self.standardize else nn.Linear,
-            widths={kind: sizes.width(kind) for kind in self.kinds} | {"text": sizes.text},
-            dim=self.hidden,
-            heads=self.heads,
-            dropout=self.dropout,
-            experts=self.experts,
-            active=self.active,
-            mixed=self.ranking == "mixed",
-            top_k=self.top_k,
-            answers=answers,
-        )
+        return QATiger(self, sizes, answers)
 
 
 class QATiger(Network):
     """The question's words join audio and frames, its Gaussians weigh them in time, and it reads what they hold."""
 
-    def __init__(
-        self,
-        project: type[nn.Linear],
-        widths: dict[str, int],
-        dim: int,
-        heads: int,
-        dropout: float,
-        experts: int,
-        active: int,
-        mixed: bool,
-        top_k: int,
-        answers: int,
-    ):
+    shallow = ("audio", "frame", "token", "words", "question", "head")
+
+    def __init__(self, options: QATigerOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.audio, self.frame, self.token = (project(widths[kind], dim) for kind in ("audio", "frame", "token"))
-        self.words, self.question = nn.Linear(widths["words"], dim), nn.Linear(widths["text"], dim)
+        dim, heads, dropout = options.hidden, options.heads, options.dropout
+        experts, active, mixed = options.experts, options.active, options.ranking == "mixed"
+        project = StandardizedLinear if options.standardize else nn.Linear
+        self.audio, self.frame, self.token = (project(sizes.width(kind), dim) for kind in ("audio", "frame", "token"))
+        self.words, self.question = nn.Linear(sizes.width("words"), dim), nn.Linear(sizes.text, dim)
         self.context = WordContext(dim, heads, dropout)
         self.patches = PatchQueries(dim, heads, dropout)
         self.heard = GaussianExperts(dim, heads, dropout, experts, active, mixed, streams=1)
         self.seen = GaussianExperts(dim, heads, dropout, experts, active, mixed, streams=2)
         self.grounding = QuestionGrounding(dim, heads, dropout)
         self.head = nn.Linear(dim, answers)
-        self.top_k = top_k
+        self.top_k = options.top_k
         _kaiming(self.audio, self.frame, self.token, self.words, self.question, self.head)
 
     def forward(
@@ -148,11 +112,6 @@ class QATiger(Network):
         looked = take(on_tokens, torch.arange(len(selected), device=selected.device), selected)  # (B, K, S)
         source = torch.arange(looked.shape[2], device=looked.device).expand(looked.shape)
         return Perception(logits, weights, selected, selected, looked, source)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: all that lies between the input projections and the classifier."""
-        deep = [self.context, self.patches, self.heard, self.seen, self.grounding]
-        return {"deep": [parameter for part in deep for parameter in part.parameters()]}
 
 
 class WordContext(nn.Module):

@@ -3,9 +3,8 @@
 B questions of a batch, V videos that they are about, S' stored videos, T segments, L of them that are looked at,
 S tokens of a frame, K segments that are reported, D hidden width, C answers, N sentences in the text bank.
 
-It reads TSPM's features, where its authors trained a ResNet and an LSTM: a frame's tokens are the cells of the visual
-map (merged ones count alike, however many patches they hold), the frame's feature is the pooled map, and the question's
-feature is what the LSTM gives; a Linear each.
+It reads TSPM's features: a frame's tokens are the cells of the visual map and its feature the pooled map, where the
+authors trained a ResNet; the question's feature is what their LSTM gives (nets/README.md).
 """
 
 import itertools
@@ -17,27 +16,16 @@ from torch.nn import functional as F
 
 from nets.layers import QueryBlock, StandardizedLinear, take
 from nets.network import Loss, Network, Perception
-from nets.options import FeatureSizes, ModelOptions
+from nets.options import FeatureSizes, PeerOptions
 from nets.tspm.fusion import Fusion
 from utils.errors import UserError
 
 
 @dataclass
-class STAVQAOptions(ModelOptions):
+class STAVQAOptions(PeerOptions):
     """ST-AVQA: sound finds its place in the picture, then the question its seconds."""
 
     network: str = "st_avqa"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
-    hidden: int = 512
-    """Hidden width D of every stage."""
-    standardize: bool = False
-    """Standardise audio, frame and token features by mean and deviation in training videos; the paper does not."""
-    heads: int = 4
-    """Attention heads of the question's queries."""
-    dropout: float = 0.1
-    """Dropout rate of the question's queries."""
-    tokens: int = 14
-    """Tokens S per frame, as stored; none are merged here."""
     seconds: int | None = 10
     """Seconds L of a video that are looked at, evenly spread, as in the paper; null looks at all."""
     top_k: int = 10
@@ -51,16 +39,9 @@ class STAVQAOptions(ModelOptions):
         if self.hidden % self.heads or self.hidden % 4:  # the matching head narrows to a quarter
             raise UserError(f"model.hidden {self.hidden} must be a multiple of 4 and of model.heads {self.heads}")
 
-    def stored_tokens(self) -> int:
-        """The cells of the map."""
-        return self.tokens
-
     def check(self, segments: int, tokens: int | None) -> None:
         """Raise `UserError` where other tokens are stored than are read, or T segments are too few."""
-        if tokens not in (None, self.tokens):
-            raise UserError(
-                f"model.tokens {self.tokens} is not the {tokens} stored (data.tokens): none are merged here"
-            )
+        super().check(segments, tokens)
         if self.top_k > (looked := self.seconds or segments) or looked > segments:
             raise UserError(
                 f"model.top_k {self.top_k} must be at most model.seconds {looked}, and these at most the "
@@ -69,50 +50,30 @@ class STAVQAOptions(ModelOptions):
 
     def build(self, sizes: FeatureSizes, answers: int) -> "STAVQA":
         """Wire the stages."""
-        self.check(sizes.segments, sizes.shapes["token"][1])
-        project = StandardizedLinear if self.standardize else nn.Linear
-        return STAVQA(
-            audio=project(sizes.width("audio"), self.hidden),
-            frame=project(sizes.width("frame"), self.hidden),
-            token=project(sizes.width("token"), self.hidden),
-            question=nn.Linear(sizes.text, self.hidden),
-            dim=self.hidden,
-            heads=self.heads,
-            dropout=self.dropout,
-            answers=answers,
-            seconds=torch.arange(looked := self.seconds or sizes.segments) * sizes.segments // looked,
-            top_k=self.top_k,
-        )
+        return STAVQA(self, sizes, answers)
 
 
 class STAVQA(Network):
     """Spatial grounding, temporal grounding, fusion; in training the matching of sounds and pictures too."""
 
+    shallow = ("audio", "frame", "token", "question", "match", "fusion.classifier")
     seconds: Tensor
 
-    def __init__(
-        self,
-        audio: nn.Linear,
-        frame: nn.Linear,
-        token: nn.Linear,
-        question: nn.Linear,
-        dim: int,
-        heads: int,
-        dropout: float,
-        answers: int,
-        seconds: Tensor,  # (L,) those that are looked at
-        top_k: int,
-    ):
+    def __init__(self, options: STAVQAOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.audio, self.frame, self.token, self.question = audio, frame, token, question
+        dim, segments = options.hidden, sizes.segments
+        project = StandardizedLinear if options.standardize else nn.Linear
+        self.audio, self.frame, self.token = (project(sizes.width(kind), dim) for kind in options.kinds)
+        self.question = nn.Linear(sizes.text, dim)
         self.hear = nn.Sequential(nn.ReLU(), nn.Linear(dim, dim))
         self.spatial = SpatialGrounding(dim)
         self.match = Match(dim)
-        self.audio_query = QueryBlock(dim, heads, dropout)
-        self.visual_query = QueryBlock(dim, heads, dropout)
+        self.audio_query = QueryBlock(dim, options.heads, options.dropout)
+        self.visual_query = QueryBlock(dim, options.heads, options.dropout)
         self.fusion = Fusion(("audio", "visual"), dim, answers)
-        self.register_buffer("seconds", seconds, persistent=False)
-        self.top_k = top_k
+        looked = options.seconds or segments
+        self.register_buffer("seconds", torch.arange(looked) * segments // looked, persistent=False)  # (L,)
+        self.top_k = options.top_k
 
     def forward(
         self,
@@ -145,11 +106,6 @@ class STAVQA(Network):
         source = torch.arange(token_weights.shape[2], device=top.device).expand_as(token_weights)
         selected = self.seconds[top]  # (B, K)
         return Perception(logits, segment_weights, selected, selected, token_weights, source, losses)
-
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the input projections and the classifier; the matching head learns at train.lr."""
-        deep = [self.hear, self.spatial, self.audio_query, self.visual_query, self.fusion.fuse]
-        return {"deep": [parameter for part in deep for parameter in part.parameters()]}
 
 
 class SpatialGrounding(nn.Module):

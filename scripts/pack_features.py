@@ -6,9 +6,9 @@ Then train with `--data.layout packed`. Every file is read once and checked; the
 deleted afterwards. A pack is refused once its files have changed: run this again.
 """
 
-from dataset.feature_folder import Folder
+from dataset.feature_folder import Folder, describe_faults
 from dataset.feature_pack import Pack, write_pack
-from dataset.features import describe_faults, open_features
+from dataset.features import open_features
 from dataset.kinds import KINDS
 from utils.cli import Parser
 from utils.errors import command

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dataset.bandstand import sounds
 from dataset.bandstand.benchmark import PRESETS, Preset
-from dataset.bandstand.looks import LOOKS
+from dataset.bandstand.looks import HOLDS, SHAPES
 from dataset.bandstand.render import FPS, frames, render
 from dataset.bandstand.scene import FRAME, INSTRUMENTS, PLACES, SeenPerformer, make_scene
 from scripts import render_bandstand
@@ -74,7 +74,7 @@ def test_playing_is_seen_and_heard_in_its_segments_only(instrument):
 
 
 def test_instruments_look_and_sound_like_no_other():
-    assert set(LOOKS) == set(sounds.TIMBRES) == set(INSTRUMENTS)
+    assert set(SHAPES) == set(HOLDS) == set(sounds.TIMBRES) == set(INSTRUMENTS)
     spectra = []
     for instrument in INSTRUMENTS:
         track, _ = sounds.play(performer(instrument, "left", (0.0, 4.0)), 4, np.random.default_rng(0))

@@ -18,7 +18,6 @@ from configs.schema import Config, TrainConfig
 from dataset.config import DataConfig
 from nets import NETWORKS
 from nets.means import MeansOptions
-from nets.options import ModelOptions
 from nets.tspm.options import TSPMOptions
 from tests.options import MUSIC, flat, parse
 from tests.small_run import ROOT
@@ -39,14 +38,15 @@ def refused(capsys, *arguments) -> str:
 
 
 def described(room: type) -> dict[str, str]:
-    """Each field of a dataclass with the string under it, read from the source."""
+    """Each field of a dataclass with the string under it, its own or that of a class above, read from the source."""
+    above = described(room.__base__) if dataclasses.is_dataclass(room.__base__) else {}
     body = ast.parse(textwrap.dedent(inspect.getsource(room))).body[0].body
     found = {}
     for statement, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(statement, ast.AnnAssign):
             told = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
             found[statement.target.id] = following.value.value if told else ""
-    return found
+    return above | {name: text or above.get(name, "") for name, text in found.items()}
 
 
 def plain(text: str) -> str:
@@ -76,7 +76,7 @@ def shown(capsys, *arguments) -> str:
 def test_every_option_is_documented_where_it_is_and_in_help(monkeypatch, capsys, room, prefix, network):
     monkeypatch.setenv("COLUMNS", "250")
     said = shown(capsys, "--model.network", network)
-    fields = described(ModelOptions) | described(room) if prefix == "model" else described(room)
+    fields = described(room)
     assert list(fields) == [field.name for field in dataclasses.fields(room)]
     for name, text in fields.items():
         assert text.strip().endswith("."), f"{prefix}.{name} is not documented"

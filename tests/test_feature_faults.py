@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset.feature_folder import Folder, all_finite
-from dataset.features import describe_faults
+from dataset.feature_folder import Folder, all_finite, describe_faults
 from scripts import pack_features
 from tests.synthetic import SENTENCES, VIDEOS, edit_json, opened, write_features
 from utils.errors import UserError

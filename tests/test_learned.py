@@ -9,11 +9,8 @@ from torch.nn.functional import cosine_similarity, normalize
 import train
 from nets.network import build
 from nets.options import FeatureSizes
-from nets.tspm.contrast import OTHERS, contrast
-from nets.tspm.joint import QuestionFit, SoundInPicture
+from nets.tspm.learned import OTHERS, InTime, PairedPerception, QuestionFit, SoundInPicture, contrast
 from nets.tspm.options import TSPMOptions
-from nets.tspm.order import InTime
-from nets.tspm.pairs import PairedPerception
 from nets.tspm.temporal import Evidence, PrintedSelection
 from tests.processes import ended
 from tests.small_run import assert_same_run, make_learnable_data, trained

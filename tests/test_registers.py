@@ -36,7 +36,6 @@ class ToyOptions(ModelOptions):
     """A toy."""
 
     network: str = "toy"
-    """The network, by its name in nets/__init__.py; the other options under `model` are its own."""
     wide: int = 8
     """Hidden width."""
 

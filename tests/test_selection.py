@@ -3,12 +3,12 @@
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-from nets.tspm.temporal import Evidence, LearnedSelection, OracleSegments, Perturbed, Similarity, Weighting
+from nets.tspm.temporal import Evidence, LearnedSelection, Perturbed, Similarity, weighting
 
 
 def test_the_gradient_of_the_selection_is_that_of_finite_differences():
     torch.manual_seed(0)
-    stage = LearnedSelection(6, 6, 4, 3, sounds=True, similar=True, gate=Weighting()).double()
+    stage = LearnedSelection(6, 6, 4, 3, sounds=True, similar=True, gate=weighting).double()
     torch.nn.init.normal_(stage.key.weight)
     prompt, seen, heard, audio, frame = (
         torch.randn(*shape).double() for shape in [(2, 6), *[(2, 5, 6)] * 2, *[(2, 5, 4)] * 2]
@@ -23,7 +23,7 @@ def test_the_gradient_of_the_selection_is_that_of_finite_differences():
 
 
 def test_the_first_selection_is_clip_s_own():
-    stage = LearnedSelection(6, 6, 4, 2, sounds=False, similar=True, gate=Weighting())
+    stage = LearnedSelection(6, 6, 4, 2, sounds=False, similar=True, gate=weighting)
     prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
     projected = torch.randn(2, 5, 4)
     given = Evidence(prompt, seen, None, projected, projected, asked)
@@ -39,12 +39,12 @@ def test_the_oracle_selects_true_segments_before_others_and_weighs_them_alone():
     prompt, seen, asked = torch.randn(3, 6), torch.randn(2, 5, 6), torch.tensor([0, 1, 0])
     given = Evidence(prompt, seen, None, seen, seen, asked)
     true = torch.tensor([[0, 0, 0, 1, 0], [1, 1, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
-    _, index, gate = OracleSegments(2)(given._replace(true=true))
+    _, index, gate = Similarity(2)(given._replace(true=true))
     assert 3 in index[0]
     assert set(index[1].tolist()) < {0, 1, 4}
     torch.testing.assert_close(gate[0, :, 0], 2.0 * (index[0] == 3))
     for told in (None, torch.zeros_like(true)):  # nobody knows
-        for one, same in zip(OracleSegments(2)(given._replace(true=told)), Similarity(2)(given), strict=True):
+        for one, same in zip(Similarity(2)(given._replace(true=told)), Similarity(2)(given), strict=True):
             torch.testing.assert_close(one, same)
 
 

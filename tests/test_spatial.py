@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nets.layers import FeedForward
-from nets.tspm.spatial import FramesOnly, MergingTokenBlock, PrintedQuery, SpatialPerception, TokenBlock
+from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception, TokenBlock
 from tests.test_token_merging import naive_merge
 
 DIM = 16
@@ -74,7 +74,7 @@ def naive_block(block: TokenBlock, tokens, sizes, r):
 def test_merging_blocks_are_those_of_plain_loops(r):
     """Larger tokens weigh more; what merges is decided by the keys of the attention's input (Eq. 4)."""
     torch.manual_seed(r)
-    block = random_weights(MergingTokenBlock(DIM, 0.1, r) if r else TokenBlock(DIM, 0.1))
+    block = random_weights(TokenBlock(DIM, 0.1, r))
     x, size = torch.randn(4, 9, DIM).double(), torch.randint(1, 6, (4, 9)).double()
     made, made_size, source = block(x, size, torch.arange(9).expand(4, 9))
     for image in range(4):

@@ -44,11 +44,10 @@ def load_latest(path: Path) -> dict[str, Any] | None:
     if not before(path).exists():
         return load_run(path) if path.exists() else None
     try:
-        load_checkpoint(path)
+        return load_run(path)
     except UserError as broken:
         print(f"{broken}; going on from {before(path)}")
         return load_run(before(path))
-    return load_run(path)
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Files that are whole or absent: atomic writes, checked reads."""
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
@@ -123,9 +122,8 @@ def save_npy(path: str | Path, array: np.ndarray) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-@functools.cache
 def header_bytes(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """Return what `np.save` writes before the data of an array of this shape and dtype."""
+    """What `np.save` writes before the data of an array of this shape and dtype."""
     buffer = io.BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, fields)
@@ -133,13 +131,10 @@ def header_bytes(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 
 
 def holds_npy(path: str | Path, shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether a file has the header and the length that `save_npy` gives an array of this shape and dtype."""
-    header = header_bytes(shape, dtype)
+    """Whether a file is a whole `.npy` of this shape and dtype."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size - int(np.prod(shape)) * dtype.itemsize
-            return size == len(header) and file.read(size) == header
-    except OSError:
+        return npy_header(path) == (shape, dtype)
+    except UserError:
         return False
 
 

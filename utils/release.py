@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from utils.checkpoint import VERSION
@@ -63,10 +62,7 @@ def read_release(folder: Path) -> dict[str, Any]:
     prompts, run = read_json(folder / "prompts.json"), read_json(folder / "run.json")
     if run["version"] != VERSION:
         raise UserError(f"{folder}: was released by version {run['version']}, this one reads {VERSION}; fetch it anew")
-    try:
-        weights = load((folder / WEIGHTS).read_bytes())
-    except SafetensorError as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({error})") from error
+    weights = load((folder / WEIGHTS).read_bytes())
     config = yaml.safe_load((folder / "config.yaml").read_text())
     model = {name: x.float() if x.dtype == torch.float16 else x for name, x in weights.items()}
     run["sizes"]["shapes"] = {kind: tuple(shape) for kind, shape in run["sizes"]["shapes"].items()}

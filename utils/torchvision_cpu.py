@@ -9,7 +9,6 @@ Where the extension loads, nothing is done here.
 
 import importlib.machinery
 import importlib.util
-from pathlib import Path
 
 import torch
 
@@ -20,16 +19,14 @@ def _extension_loads() -> bool:
     package = importlib.util.find_spec("torchvision")
     if package is None:
         return True  # not installed: the import that follows says so best
-    assert package.submodule_search_locations, "a package, not a module"
-    folder = Path(package.submodule_search_locations[0])
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        if (path := folder / f"_C{suffix}").exists():
-            try:
-                torch.ops.load_library(path)
-            except OSError:
-                return False
-            return True
-    return False
+    extension = importlib.machinery.PathFinder.find_spec("_C", package.submodule_search_locations)
+    if extension is None:
+        return False
+    try:
+        torch.ops.load_library(extension.origin)
+    except OSError:
+        return False
+    return True
 
 
 if not _extension_loads():

@@ -2,30 +2,26 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dataset.bandstand.moments import segments_of
 from dataset.bandstand.questions import NUMBERS, TEMPLATES, Candidate, Template
-from dataset.bandstand.scene import FRAME, Performer, Scene, SeenPerformer, make_scene
+from dataset.bandstand.scene import FRAME, Performer, Scene, make_scene
 from utils.files import write_bytes, write_json
 
 BENCHMARK, ENCODERS = 0, 1  # streams of scenes: no scene that an encoder was trained on is in the benchmark
 SPLITS = {"train": range(0, 7), "val": range(7, 8), "test": range(8, 10)}  # last digit of the video's number
 
-UNSEEN = dict.fromkeys(("place", "box", "present"))  # of a performer off screen, in the truth
-
 MOST, MEAN = 9, 2  # questions of one template about one scene: at most, and on average where there are as many
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """A size of the benchmark."""
 
     videos: int
@@ -46,15 +42,6 @@ def to_the_eye(scene: Scene) -> Scene:
     return replace(scene, performers=tuple(seen), voice_over=())
 
 
-def guessed(template: Template, scene: Scene) -> Iterator[tuple[Candidate, str | None]]:
-    """A template's questions about a scene; with audio-visual ones, what somebody deaf would answer, if anything."""
-    guess = {}
-    if template.modality == "Audio-Visual":
-        guess = {c.values: c.answer for c in template.candidates(to_the_eye(scene))}
-    for candidate in template.candidates(scene):
-        yield candidate, guess.get(candidate.values)
-
-
 def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator) -> list[tuple[int, Candidate]]:
     """Questions of one template about some scenes, as (position of the scene, question).
 
@@ -66,7 +53,11 @@ def choose(scenes: Sequence[Scene], template: Template, rng: np.random.Generator
     Where a question needs hearing, its cell holds what somebody deaf would answer too, and takes turns between scenes
     in which that is right and wrong.
     """
-    candidates = [(i, c, guess) for i, scene in enumerate(scenes) for c, guess in guessed(template, scene)]
+    candidates = []  # (position of the scene, question, the guess of somebody deaf, if it takes both senses)
+    for position, scene in enumerate(scenes):
+        deaf = template.candidates(to_the_eye(scene)) if template.modality == "Audio-Visual" else ()
+        guesses = {candidate.values: candidate.answer for candidate in deaf}
+        candidates += [(position, c, guesses.get(c.values)) for c in template.candidates(scene)]
     needs_hearing = any(guess not in (None, c.answer) for _, c, guess in candidates)
     pool: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for position, candidate, guess in candidates:
@@ -121,8 +112,8 @@ def write_annotations(scenes: Sequence[Scene], seed: int, folder: Path) -> dict[
             for template, candidate in entries:
                 questions.append(_row(scene, next(number), template, candidate))
                 truth[scene.video_id][str(questions[-1]["question_id"])] = {
-                    "segments": segments_of(template.text, scene, candidate.values),
-                    "performers": candidate.about and [_index(scene, p) for p in candidate.about],
+                    "segments": sorted(candidate.segments),
+                    "performers": candidate.about and [scene.performers.index(p) for p in candidate.about],
                 }
         sizes[split] = len(questions)
         write_json(folder / "annotations" / f"{split}.json", questions)
@@ -145,10 +136,9 @@ def describe(scene: Scene) -> dict[str, Any]:
 
 
 def _performer(p: Performer) -> dict[str, Any]:
-    seen = {"place": p.place, "box": p.box, "present": p.present} if isinstance(p, SeenPerformer) else UNSEEN
     return {
         "instrument": p.instrument,
-        **seen,
+        **{name: getattr(p, name, None) for name in ("place", "box", "present")},  # none off screen
         "heard": p.heard,
         "intervals": p.intervals,
         "sounding_segments": sorted(p.sounds),
@@ -167,7 +157,3 @@ def _row(scene: Scene, question_id: int, template: Template, candidate: Candidat
         "question_deleted": 0,
         "anser": candidate.answer,  # the field's spelling in MUSIC-AVQA
     }
-
-
-def _index(scene: Scene, performer: Performer) -> int:
-    return next(i for i, p in enumerate(scene.performers) if p is performer)

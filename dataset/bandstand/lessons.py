@@ -10,7 +10,6 @@ import numpy as np
 
 from dataset.bandstand.benchmark import ENCODERS
 from dataset.bandstand.looks import SWINGS, draw
-from dataset.bandstand.moments import segments_of
 from dataset.bandstand.questions import NUMBERS, TEMPLATES
 from dataset.bandstand.render import background
 from dataset.bandstand.scene import FRAME, INSTRUMENTS, PLACES, Scene, make_scene
@@ -56,8 +55,7 @@ def lessons(seed: int, numbers: range, seconds: int, prompts: PromptTable) -> li
         for n, template in enumerate(TEMPLATES):
             for candidate in template.candidates(scene):
                 filled = prompts.fill(template.text, candidate.values)
-                segments = frozenset(segments_of(template.text, scene, candidate.values))
-                sentences.append(Sentence(filled.prompt, filled.question, n, candidate.values, segments))
+                sentences.append(Sentence(filled.prompt, filled.question, n, candidate.values, candidate.segments))
         found.append(Lesson(scene, sentences))
     return found
 

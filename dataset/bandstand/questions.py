@@ -1,4 +1,4 @@
-"""MUSIC-AVQA's 33 question templates, each a function from a scene to every question it allows, with the answer.
+"""MUSIC-AVQA's 33 question templates, each a function from a scene to every question it allows: the answer, and when.
 
 A question is left out where two people could disagree on the answer: two instruments share a place, two performers
 are equally loud, the first to sound ends before others, the sound comes from off screen. What the terms mean:
@@ -11,19 +11,38 @@ are equally loud, the first to sound ends before others, the sound comes from of
 
 `cell` is what a model could know without the modality that is asked for: words in the question's slots and, in audio
 and visual questions, what the other modality shows of it. `benchmark.choose` balances the answers within each cell.
+
+`segments` are those in which the question's prompt, a sentence of the sheet "MUSIC-AVQA" of `TextPrompt.xlsx`, is true.
+"Together" and "at the same time" are about one segment. An instrument that is "coming in" sounds since this segment or
+the one before. A prompt that is edited is still measured against these: there the answer can be found.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
+from dataset.bandstand.roles import (
+    Segments,
+    alone_at,
+    coming_in,
+    entries,
+    first_or_last,
+    in_view,
+    kinds,
+    loudest_or_lowest,
+    neighbour,
+    outermost,
+    players,
+    several,
+    several_kinds,
+    silent,
+    sounding,
+    unmistakable,
+)
 from dataset.bandstand.scene import INSTRUMENTS, PLACES, Performer, Scene, SeenPerformer
 
 NUMBERS = ("zero", "one", "two", "three", "four")
 ORDINALS = ("first", "second", "third", "fourth")
-
-Kin = TypeVar("Kin", bound=Performer)  # of performers in the picture come performers in the picture
 
 
 class Candidate(NamedTuple):
@@ -32,14 +51,16 @@ class Candidate(NamedTuple):
     values: tuple[str, ...]  # of the slots, in their order
     answer: str
     cell: tuple  # within which answers are balanced
+    segments: Segments  # where the prompt is true
     about: tuple[SeenPerformer, ...] | None = None  # whom in the picture the question is about; None: nobody certain
 
 
 Candidates = Iterator[Candidate]
+Measure = Callable[[Performer], float]
+Join = Callable[..., Segments]  # makes one set of those of several performers, such as `frozenset.union`
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(NamedTuple):
     """A question with slots."""
 
     text: str
@@ -59,75 +80,6 @@ def template(text: str, modality: str, kind: str) -> Callable:
         return candidates
 
     return register
-
-
-# --- who is who -----------------------------------------------------------------------------------------------------
-
-
-def kinds(performers: Iterable[Performer]) -> list[str]:
-    """The instruments among them, each once, in alphabetical order."""
-    return sorted({p.instrument for p in performers})
-
-
-def players(performers: Iterable[Kin], instrument: str) -> tuple[Kin, ...]:
-    """Those who play this instrument."""
-    return tuple(p for p in performers if p.instrument == instrument)
-
-
-def unmistakable(performers: Sequence[Kin]) -> list[Kin]:
-    """Those who are the only ones among them with their instrument."""
-    return [p for p in performers if len(players(performers, p.instrument)) == 1]
-
-
-def alone_at(scene: Scene, place: str) -> SeenPerformer | None:
-    """The one performer at a place; None if there are none or several."""
-    there = [p for p in scene.seen if p.place == place]
-    return there[0] if len(there) == 1 else None
-
-
-def neighbour(scene: Scene, performer: SeenPerformer, side: str) -> SeenPerformer | None:
-    """Who is next on the left or right of a performer, if that is one person whom it shares some segment with."""
-    step = -1 if side == "left" else 1
-    column = PLACES.index(performer.place) + step
-    while 0 <= column < len(PLACES):
-        there = [p for p in scene.seen if p.place == PLACES[column]]
-        if there:
-            return there[0] if len(there) == 1 and there[0].in_view & performer.in_view else None
-        column += step
-    return None
-
-
-def outermost(scene: Scene, side: str) -> SeenPerformer | None:
-    """The leftmost or rightmost performer, if there is one such and others, and some segment shows them all."""
-    ranks = sorted(scene.seen, key=lambda p: PLACES.index(p.place), reverse=side == "rightest")
-    if len(ranks) < 2 or ranks[0].place == ranks[1].place or not frozenset.intersection(*(p.in_view for p in ranks)):
-        return None
-    return ranks[0]
-
-
-def entries(performers: Iterable[Kin]) -> list[Kin]:
-    """Those who sound, in the order in which they come in."""
-    return sorted((p for p in performers if p.sounds), key=lambda p: min(p.sounds))
-
-
-def first_or_last(performers: Iterable[Kin], which: str) -> Kin | None:
-    """Who sounds first (comes in before all others) or last; None if several do, or nobody but one sounds."""
-    order = entries(performers)
-    if len(order) < 2:
-        return None
-    if which == "first":
-        return order[0] if min(order[0].sounds) < min(order[1].sounds) else None
-    last = order[-1]
-    latest = all(min(p.sounds) < min(last.sounds) and max(p.sounds) <= max(last.sounds) for p in order[:-1])
-    return last if latest else None
-
-
-def loudest_or_lowest(performers: Sequence[Kin], which: str) -> Kin | None:
-    """Who is the loudest or the softest of those who sound, if one is and no two have the same instrument."""
-    order = sorted((p for p in performers if p.sounds), key=lambda p: p.loudness_db, reverse=which == "loudest")
-    if len(order) < 2 or len(kinds(order)) < len(order) or order[0].loudness_db == order[1].loudness_db:
-        return None
-    return order[0]
 
 
 def yes(condition: bool) -> str:
@@ -156,27 +108,28 @@ def _asked_about(scene: Scene) -> Iterator[tuple[str, str]]:
 # --- audio ----------------------------------------------------------------------------------------------------------
 
 
-def _compare(performers: Sequence[Performer], measure: Callable[[Performer], float]) -> Candidates:
+def _compare(performers: Sequence[Performer], measure: Measure, join: Join) -> Candidates:
     for p, q in itertools.permutations(unmistakable(performers), 2):
         if p.sounds and q.sounds and measure(p) != measure(q):
             about = (p, q) if isinstance(p, SeenPerformer) and isinstance(q, SeenPerformer) else None
-            yield Candidate((p.instrument, q.instrument), yes(measure(p) > measure(q)), (p.instrument,), about)
+            values, segments = (p.instrument, q.instrument), join(p.sounds, q.sounds)
+            yield Candidate(values, yes(measure(p) > measure(q)), values[:1], segments, about)
 
 
 @template("Is the <Object> more rhythmic than the <Object>?", "Audio", "Comparative")
 def _more_rhythmic(scene: Scene) -> Candidates:
-    yield from _compare(scene.heard, lambda p: p.notes_per_second)
+    yield from _compare(scene.heard, lambda p: p.notes_per_second, frozenset.union)
 
 
 @template("Is the <Object> louder than the <Object>?", "Audio", "Comparative")
 def _louder(scene: Scene) -> Candidates:
-    yield from _compare(scene.heard, lambda p: p.loudness_db)
+    yield from _compare(scene.heard, lambda p: p.loudness_db, frozenset.intersection)
 
 
 @template("Is the <Object> playing longer than the <Object>?", "Audio", "Comparative")
 def _longer(scene: Scene) -> Candidates:
     off_screen = [p for p in scene.heard if not isinstance(p, SeenPerformer)]  # the picture would tell of the others
-    for candidate in _compare(off_screen, lambda p: len(p.sounds)):
+    for candidate in _compare(off_screen, lambda p: len(p.sounds), frozenset.symmetric_difference):
         p, q = (players(off_screen, i)[0] for i in candidate.values)
         if abs(len(p.sounds) - len(q.sounds)) >= scene.seconds / 10:
             yield candidate
@@ -185,20 +138,23 @@ def _longer(scene: Scene) -> Candidates:
 @template("Is there a <Object> sound?", "Audio", "Counting")
 def _is_heard(scene: Scene) -> Candidates:
     for x in INSTRUMENTS:
-        yield Candidate((x,), yes(x in kinds(scene.heard)), (x, _look(scene, x)))
+        there = players(scene.heard, x)
+        yield Candidate((x,), yes(bool(there)), (x, _look(scene, x)), sounding(there))
 
 
 @template("Are there <Object> and <Object> sound?", "Audio", "Counting")
 def _both_heard(scene: Scene) -> Candidates:
-    heard = kinds(scene.heard)
     for x, y in _asked_about(scene):
-        yield Candidate((x, y), yes(x in heard and y in heard), (_look(scene, x), _look(scene, y)))
+        one, other = players(scene.heard, x), players(scene.heard, y)
+        looks = (_look(scene, x), _look(scene, y))
+        yield Candidate((x, y), yes(bool(one and other)), looks, sounding(one + other))
 
 
 @template("How many musical instruments were heard throughout the video?", "Audio", "Counting")
 def _number_heard(scene: Scene) -> Candidates:
     if 1 <= len(scene.heard) == len(kinds(scene.heard)) <= 4:
-        yield Candidate((), NUMBERS[len(scene.heard)], (sum(bool(p.plays) for p in scene.seen),))
+        playing = sum(bool(p.plays) for p in scene.seen)
+        yield Candidate((), NUMBERS[len(scene.heard)], (playing,), several(scene, scene.heard))
 
 
 # --- visual ---------------------------------------------------------------------------------------------------------
@@ -208,59 +164,63 @@ def _number_heard(scene: Scene) -> Candidates:
 def _is_seen(scene: Scene) -> Candidates:
     for x in INSTRUMENTS:
         there = players(scene.seen, x)
-        yield Candidate((x,), yes(bool(there)), (x, x in kinds(scene.heard)), there or None)
+        yield Candidate((x,), yes(bool(there)), (x, x in kinds(scene.heard)), in_view(there), there or None)
 
 
 @template("Are there <Object> and <Object> instruments in the video?", "Visual", "Counting")
 def _both_seen(scene: Scene) -> Candidates:
-    seen, heard = kinds(scene.seen), kinds(scene.heard)
+    heard = kinds(scene.heard)
     for x, y in _asked_about(scene):
-        about = players(scene.seen, x) + players(scene.seen, y)
-        yield Candidate((x, y), yes(x in seen and y in seen), (x in heard, y in heard), about or None)
+        one, other = players(scene.seen, x), players(scene.seen, y)
+        about = one + other
+        yield Candidate((x, y), yes(bool(one and other)), (x in heard, y in heard), in_view(about), about or None)
 
 
 @template("How many types of musical instruments appeared in the entire video?", "Visual", "Counting")
 def _kinds_seen(scene: Scene) -> Candidates:
-    yield Candidate((), NUMBERS[len(kinds(scene.seen))], (len(kinds(scene.heard)),), scene.seen)
+    segments = several_kinds(scene, scene.seen, lambda p: p.in_view)
+    yield Candidate((), NUMBERS[len(kinds(scene.seen))], (len(kinds(scene.heard)),), segments, scene.seen)
 
 
 @template("How many <Object> are in the entire video?", "Visual", "Counting")
 def _number_seen(scene: Scene) -> Candidates:
     for x in INSTRUMENTS:
         there = players(scene.seen, x)
-        yield Candidate((x,), NUMBERS[len(there)], (x in kinds(scene.heard),), there or None)
+        yield Candidate((x,), NUMBERS[len(there)], (x in kinds(scene.heard),), in_view(there), there or None)
 
 
 @template("Where is the performance?", "Visual", "Location")
 def _surroundings(scene: Scene) -> Candidates:
-    yield Candidate((), "outdoor" if scene.outdoor else "indoor", ())
+    yield Candidate((), "outdoor" if scene.outdoor else "indoor", (), frozenset(range(scene.seconds)))
 
 
 def _named_by_sight(
-    scene: Scene, values: tuple[str, ...], who: SeenPerformer | None, *others: SeenPerformer
+    scene: Scene, values: tuple[str, ...], join: Join, who: SeenPerformer | None, *others: SeenPerformer
 ) -> Candidates:
     """The question whose answer is who's instrument, unless the sound would tell it."""
     if who and who.instrument not in kinds(scene.heard):
-        yield Candidate(values, who.instrument, values[:1], (who, *others))
+        about = (who, *others)
+        yield Candidate(values, who.instrument, values[:1], join(*(p.in_view for p in about)), about)
 
 
 @template("What is the instrument on the <LR> of <Object>?", "Visual", "Location")
 def _next_to(scene: Scene) -> Candidates:
     for p in unmistakable(scene.seen):
         for side in ("left", "right"):
-            yield from _named_by_sight(scene, (side, p.instrument), neighbour(scene, p, side), p)
+            values, beside = (side, p.instrument), neighbour(scene, p, side)
+            yield from _named_by_sight(scene, values, frozenset.intersection, beside, p)
 
 
 @template("What kind of musical instrument is it?", "Visual", "Location")
 def _the_only_kind(scene: Scene) -> Candidates:
     if len(kinds(scene.seen)) == 1:
-        yield from _named_by_sight(scene, (), *scene.seen)
+        yield from _named_by_sight(scene, (), frozenset.union, *scene.seen)
 
 
 @template("What kind of instrument is the <LRer> instrument?", "Visual", "Location")
 def _outermost_kind(scene: Scene) -> Candidates:
     for side in ("leftest", "rightest"):
-        yield from _named_by_sight(scene, (side,), outermost(scene, side))
+        yield from _named_by_sight(scene, (side,), frozenset.union, outermost(scene, side))
 
 
 # --- audio-visual ---------------------------------------------------------------------------------------------------
@@ -269,64 +229,67 @@ def _outermost_kind(scene: Scene) -> Candidates:
 @template("Is this sound from the instrument in the video?", "Audio-Visual", "Existential")
 def _own_sound(scene: Scene) -> Candidates:
     if scene.own:
-        yield Candidate((), "yes", (), scene.own)
+        yield Candidate((), "yes", (), sounding(scene.own), scene.own)
     elif scene.heard and not any(p.heard for p in scene.seen):
-        yield Candidate((), "no", ())
+        yield Candidate((), "no", (), frozenset())
 
 
 @template("Is the <Object> in the video always playing?", "Audio-Visual", "Existential")
 def _always_playing(scene: Scene) -> Candidates:
     for p in unmistakable(scene.seen) if scene.own else ():
         if p.heard and (len(p.sounds) == scene.seconds or p.sounds < p.in_view):
-            yield Candidate((p.instrument,), yes(len(p.sounds) == scene.seconds), (p.instrument,), (p,))
+            always, values = yes(len(p.sounds) == scene.seconds), (p.instrument,)
+            yield Candidate(values, always, values, p.in_view - p.sounds, (p,))
 
 
 @template("Is there a voiceover?", "Audio-Visual", "Existential")
 def _voiceover(scene: Scene) -> Candidates:
-    yield Candidate((), yes(bool(scene.voice_over)), ())
+    yield Candidate((), yes(bool(scene.voice_over)), (), scene.spoken)
 
 
-def _count(scene: Scene, counted: Sequence, about: Sequence[SeenPerformer]) -> Candidates:
+def _count(scene: Scene, counted: Sequence, segments: Segments, about: Sequence[SeenPerformer]) -> Candidates:
     if scene.own:
-        yield Candidate((), NUMBERS[len(counted)], (), tuple(about))
+        yield Candidate((), NUMBERS[len(counted)], (), segments, tuple(about))
 
 
 @template("How many instruments are sounding in the video?", "Audio-Visual", "Counting")
 def _number_sounding(scene: Scene) -> Candidates:
-    yield from _count(scene, scene.own, scene.own)
+    yield from _count(scene, scene.own, several(scene, scene.own), scene.own)
 
 
 @template("How many types of musical instruments sound in the video?", "Audio-Visual", "Counting")
 def _kinds_sounding(scene: Scene) -> Candidates:
-    yield from _count(scene, kinds(scene.own), scene.own)
+    segments = several_kinds(scene, scene.own, lambda p: p.sounds)
+    yield from _count(scene, kinds(scene.own), segments, scene.own)
 
 
 @template("How many instruments in the video did not sound from beginning to end?", "Audio-Visual", "Counting")
 def _never_sounding(scene: Scene) -> Candidates:
-    silent = [p for p in scene.seen if not p.heard]
-    yield from _count(scene, silent, silent)
+    never = [p for p in scene.seen if not p.heard]
+    yield from _count(scene, never, silent(scene.seen), never)
 
 
 @template("How many sounding <Object> in the video？", "Audio-Visual", "Counting")
 def _number_of_kind_sounding(scene: Scene) -> Candidates:
     for x in kinds(scene.seen) if scene.own else ():
-        sounding = players(scene.own, x)
-        yield Candidate((x,), NUMBERS[len(sounding)], (), players(scene.seen, x))
+        heard = players(scene.own, x)
+        yield Candidate((x,), NUMBERS[len(heard)], (), sounding(heard), players(scene.seen, x))
 
 
 @template("Where is the <LL> instrument?", "Audio-Visual", "Location")
 def _place_by_loudness(scene: Scene) -> Candidates:
     for which in ("loudest", "lowest"):
         if p := loudest_or_lowest(scene.own, which):
-            yield Candidate((which,), p.place, (which,), (p,))
+            yield Candidate((which,), p.place, (which,), p.sounds, (p,))
 
 
 @template("Is the <FL> sound coming from the <LR> instrument?", "Audio-Visual", "Location")
 def _sound_from_place(scene: Scene) -> Candidates:
     for which, place in itertools.product(("first", "last"), PLACES):
-        sounding, there = first_or_last(scene.own, which), alone_at(scene, place)
-        if sounding and there:
-            yield Candidate((which, place), yes(sounding is there), (which, place), (sounding,))
+        p, there = first_or_last(scene.own, which), alone_at(scene, place)
+        if p and there:
+            apart = there.sounds ^ sounding(q for q in scene.seen if q is not there)
+            yield Candidate((which, place), yes(p is there), (which, place), apart, (p,))
 
 
 @template("Which is the musical instrument that sounds at the same time as the <Object>?", "Audio-Visual", "Location")
@@ -334,61 +297,65 @@ def _sounds_together_with(scene: Scene) -> Candidates:
     for p in unmistakable(scene.own):
         others = [q for q in scene.own if q.instrument != p.instrument and q.sounds & p.sounds]
         if len(kinds(others)) == 1 and max(len(q.sounds & p.sounds) for q in others) >= 2:
-            yield Candidate((p.instrument,), others[0].instrument, (), (p, *others))
+            together = p.sounds & sounding(others)
+            yield Candidate((p.instrument,), others[0].instrument, (), together, (p, *others))
 
 
 @template("What is the <LR> instrument of the <FL> sounding instrument?", "Audio-Visual", "Location")
 def _next_to_sounding(scene: Scene) -> Candidates:
     for side, which in itertools.product(("left", "right"), ("first", "last")):
-        sounding = first_or_last(scene.own, which)
-        if sounding and (other := neighbour(scene, sounding, side)):
-            yield Candidate((side, which), other.instrument, (side, which), (sounding, other))
+        p = first_or_last(scene.own, which)
+        if p and (other := neighbour(scene, p, side)):
+            alone = p.sounds - sounding(q for q in scene.own if q is not p)
+            yield Candidate((side, which), other.instrument, (side, which), alone & other.in_view, (p, other))
 
 
-def _compare_places(scene: Scene, measure: Callable[[Performer], float], name_them: bool) -> Candidates:
+def _compare_places(scene: Scene, measure: Measure, join: Join, name_them: bool) -> Candidates:
     for one, other in itertools.permutations(PLACES, 2):
         p, q = alone_at(scene, one), alone_at(scene, other)
         if p and q and {p, q} <= set(unmistakable(scene.own)) and measure(p) != measure(q):
             values = (p.instrument, one, q.instrument, other) if name_them else (one, other)
-            yield Candidate(values, yes(measure(p) > measure(q)), (one, other), (p, q))
+            yield Candidate(values, yes(measure(p) > measure(q)), (one, other), join(p.sounds, q.sounds), (p, q))
 
 
 @template("Is the instrument on the <LR> more rhythmic than the instrument on the <LR>?", "Audio-Visual", "Comparative")
 def _place_more_rhythmic(scene: Scene) -> Candidates:
-    yield from _compare_places(scene, lambda p: p.notes_per_second, name_them=False)
+    yield from _compare_places(scene, lambda p: p.notes_per_second, frozenset.union, name_them=False)
 
 
 @template("Is the instrument on the <LR> louder than the instrument on the <LR>?", "Audio-Visual", "Comparative")
 def _place_louder(scene: Scene) -> Candidates:
-    yield from _compare_places(scene, lambda p: p.loudness_db, name_them=False)
+    yield from _compare_places(scene, lambda p: p.loudness_db, frozenset.intersection, name_them=False)
 
 
 @template("Is the <Object> on the <LR> more rhythmic than the <Object> on the <LR>?", "Audio-Visual", "Comparative")
 def _named_more_rhythmic(scene: Scene) -> Candidates:
-    yield from _compare_places(scene, lambda p: p.notes_per_second, name_them=True)
+    yield from _compare_places(scene, lambda p: p.notes_per_second, frozenset.union, name_them=True)
 
 
 @template("Is the <Object> on the <LR> louder than the <Object> on the <LR>?", "Audio-Visual", "Comparative")
 def _named_louder(scene: Scene) -> Candidates:
-    yield from _compare_places(scene, lambda p: p.loudness_db, name_them=True)
+    yield from _compare_places(scene, lambda p: p.loudness_db, frozenset.intersection, name_them=True)
 
 
 @template("Where is the <FL> sounding instrument?", "Audio-Visual", "Temporal")
 def _place_by_order(scene: Scene) -> Candidates:
     for which in ("first", "last"):
         if p := first_or_last(scene.own, which):
-            yield Candidate((which,), p.place, (which,), (p,))
+            some_but_not_all = sounding(scene.own) - frozenset.intersection(*(q.sounds for q in scene.own))
+            yield Candidate((which,), p.place, (which,), some_but_not_all, (p,))
 
 
 @template("Which <Object> makes the sound <FL>?", "Audio-Visual", "Temporal")
 def _which_of_them(scene: Scene) -> Candidates:
     for x, which in itertools.product(kinds(scene.seen), ("first", "last")):
-        order = entries(players(scene.own, x))
+        they, order = players(scene.seen, x), entries(players(scene.own, x))
+        not_all = sounding(they) & silent(they)
         begins, ends = {min(p.sounds) for p in order}, {max(p.sounds) for p in order}
         if len(order) > 1 and len(begins) == 1 and (which == "first" or len(ends) == 1):
-            yield Candidate((x, which), "simultaneously", (which,), tuple(order))
-        elif (p := first_or_last(order, which)) and [q.place for q in players(scene.seen, x)].count(p.place) == 1:
-            yield Candidate((x, which), p.place, (which,), (p,))
+            yield Candidate((x, which), "simultaneously", (which,), not_all, tuple(order))
+        elif (p := first_or_last(order, which)) and [q.place for q in they].count(p.place) == 1:
+            yield Candidate((x, which), p.place, (which,), not_all, (p,))
 
 
 @template("What is the <TH> instrument that comes in?", "Audio-Visual", "Temporal")
@@ -397,7 +364,7 @@ def _comes_in(scene: Scene) -> Candidates:
     begins = [min(p.sounds) for p in order]
     for ordinal, p in zip(ORDINALS, order if len(order) > 1 else (), strict=False):
         if begins.count(min(p.sounds)) == 1:
-            yield Candidate((ordinal,), p.instrument, (ordinal,), (p,))
+            yield Candidate((ordinal,), p.instrument, (ordinal,), coming_in(p), (p,))
 
 
 @template("Which instrument makes sounds <BA> the <Object>?", "Audio-Visual", "Temporal")
@@ -408,4 +375,4 @@ def _before_or_after(scene: Scene) -> Candidates:
         later = [q for q in others if min(q.sounds) > min(p.sounds)]
         for word, found in (("before", earlier), ("after", later)):
             if len(found) == 1 and found[0].instrument != p.instrument:
-                yield Candidate((word, p.instrument), found[0].instrument, (word,), (p, found[0]))
+                yield Candidate((word, p.instrument), found[0].instrument, (word,), coming_in(found[0]), (p, found[0]))

@@ -66,7 +66,7 @@ def note(timbre: Timbre, semitones: int, duration: float, rng: np.random.Generat
     length = max(duration, min(1.0, 1.5 * timbre.decay)) if timbre.decay else duration
     t = np.arange(round(length * RATE), dtype=np.float32) / RATE
     bend = timbre.glide * np.exp(-t / 0.03) + timbre.vibrato[1] * np.sin(2 * np.pi * timbre.vibrato[0] * t)
-    pitch = _hertz(timbre.register + semitones) * 2 ** (bend / 12)
+    pitch = 440 * 2 ** ((timbre.register + semitones - 69) / 12) * 2 ** (bend / 12)
     wave = _partials(timbre, pitch)
     if timbre.beat:
         wave += _partials(timbre, pitch + timbre.beat)
@@ -151,10 +151,6 @@ def fade_over(active: np.ndarray, start: float, end: float) -> None:
     first, last = round(start * RATE), round(end * RATE)
     ramp = np.minimum(np.arange(last - first) + 1, np.arange(last - first, 0, -1)) / (FADE * RATE)
     active[first:last] = np.minimum(1, ramp)
-
-
-def _hertz(midi: float) -> float:
-    return 440 * 2 ** ((midi - 69) / 12)
 
 
 def _partials(timbre: Timbre, pitch: np.ndarray) -> np.ndarray:

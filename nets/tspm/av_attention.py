@@ -23,12 +23,14 @@ class AudioVisualAttention(nn.Module):
 
     def forward(self, audio: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Streams (B, T, D) -> context streams (B, T, D); both are computed from the same inputs."""
-        x = torch.cat([audio, frame])  # (2B, T, D): both directions in one pass
-        other = torch.cat([frame, audio])
-        x = self.norm1(x + self.dropout(self.self_attention(x, x)) + self.dropout(self.cross_attention(x, other)))
-        x = self.norm2(x + self.ffn(x))
+        x = self.read(torch.cat([audio, frame]), torch.cat([frame, audio]))  # (2B, T, D): both directions in one pass
         audio, frame = x.chunk(2)
         return audio, frame
+
+    def read(self, x: Tensor, other: Tensor) -> Tensor:
+        """A stream (N, T, D) that has read itself and the other (N, T, D)."""
+        x = self.norm1(x + self.dropout(self.self_attention(x, x)) + self.dropout(self.cross_attention(x, other)))
+        return self.norm2(x + self.ffn(x))
 
 
 class NoContext(nn.Module):

@@ -3,6 +3,8 @@
 B batch, D hidden width, C answers.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,7 @@ from nets.layers import Dropout
 class Fusion(nn.Module):
     """`F_av = FC(tanh(concat of streams))`, `e = tanh(F_av * q)`, classifier."""
 
-    def __init__(self, streams: tuple[str, ...], dim: int, answers: int):
+    def __init__(self, streams: Sequence[str], dim: int, answers: int):
         super().__init__()
         self.streams = streams
         self.fuse = nn.Linear(len(streams) * dim, dim)
@@ -30,7 +32,7 @@ class DeepFusion(nn.Module):
     What a product says, what the streams say and what is asked reach a network of two layers side by side.
     """
 
-    def __init__(self, streams: tuple[str, ...], dim: int, answers: int, width: int, dropout: float):
+    def __init__(self, streams: Sequence[str], dim: int, answers: int, width: int, dropout: float):
         super().__init__()
         self.streams = streams
         self.norm = nn.LayerNorm(len(streams) * dim)

@@ -21,11 +21,3 @@ class QuestionGrounding(nn.Module):
         grounded, _ = self.question_query(torch.cat([question, question]), torch.cat([audio, spatial]))
         audio, visual = grounded.chunk(2)
         return audio, visual
-
-
-class NoGrounding(nn.Module):
-    """In place of stage 5 where no grounded stream is fused."""
-
-    def forward(self, question: Tensor, audio: Tensor, spatial: Tensor) -> tuple[None, None]:
-        """Nothing to fuse."""
-        return None, None

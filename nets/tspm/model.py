@@ -5,67 +5,59 @@ frame as stored, S merged tokens, D hidden width, C answers, N sentences in the 
 token and text features.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from nets.layers import QueryBlock, StandardizedLinear, take, unrounded
+from nets.layers import LeftOut, QueryBlock, StandardizedLinear, take, unrounded
 from nets.network import Network, Perception
 from nets.options import FeatureSizes
 from nets.token_merging import merge_schedule
 from nets.tspm.av_attention import AudioVisualAttention, NoContext
 from nets.tspm.fusion import DeepFusion, Fusion
-from nets.tspm.grounding import NoGrounding, QuestionGrounding
-from nets.tspm.joint import NoFit, NoSound, QuestionFit, SoundInPicture
+from nets.tspm.grounding import QuestionGrounding
+from nets.tspm.learned import InTime, PairedPerception, QuestionFit, SoundInPicture
 from nets.tspm.options import TSPMOptions
-from nets.tspm.order import InTime
-from nets.tspm.pairs import PairedPerception
 from nets.tspm.spatial import FramesOnly, PrintedQuery, SpatialPerception
 from nets.tspm.temporal import (
     EvenSegments,
     Evidence,
     LearnedSelection,
-    OracleSegments,
     Perturbed,
     PrintedSelection,
     Similarity,
     TemporalPerception,
-    Weighting,
+    weighting,
 )
 from utils.errors import UserError
 
 
 class TSPM(Network):
-    """The stages in order. Ablations are other modules of the same shapes, chosen by `wire`."""
+    """The stages in order. An ablation is another module of the same shapes, chosen when the network is built."""
 
-    def __init__(
-        self,
-        audio: nn.Module,
-        frame: nn.Module,
-        question: nn.Module,
-        audio_in_time: nn.Module,
-        frame_in_time: nn.Module,
-        sound: nn.Module,
-        fit: nn.Module,
-        context: nn.Module,
-        temporal: nn.Module,
-        spatial: nn.Module,
-        grounding: nn.Module,
-        fusion: nn.Module,
-    ):
+    shallow = ("audio", "frame", "question", "spatial.token", "temporal", "fusion.classifier")
+
+    def __init__(self, options: TSPMOptions, sizes: FeatureSizes, answers: int):
         super().__init__()
-        self.audio = audio
-        self.frame = frame
+        dim, heads, dropout = options.hidden, options.heads, options.dropout
+        streams, width = options.streams, sizes.width("frame")
+        project = StandardizedLinear if options.standardize else nn.Linear
+        question = nn.Linear(sizes.text, dim)  # its initial values are drawn before the others'
+        self.audio = project(sizes.width("audio"), dim)
+        self.frame = project(width, dim)
         self.question = question
-        self.audio_in_time = audio_in_time
-        self.frame_in_time = frame_in_time
-        self.sound = sound
-        self.fit = fit
-        self.context = context
-        self.temporal = temporal
-        self.spatial = spatial
-        self.grounding = grounding
-        self.fusion = fusion
+        self.audio_in_time = InTime(sizes.segments, dim) if options.order else nn.Identity()
+        self.frame_in_time = InTime(sizes.segments, dim) if options.order else nn.Identity()
+        self.sound = SoundInPicture(dim, width, options.what) if options.sounds else LeftOut((None, {}))
+        fit = "fit" in streams
+        self.fit = QuestionFit(sizes.text, width, options.ways, dim, options.sounds) if fit else LeftOut(None)
+        self.context = AudioVisualAttention(dim, dropout) if {"a_ctx", "v_ctx"} & {*streams} else NoContext()
+        self.temporal = _temporal(options, sizes)
+        self.spatial = _spatial(options, sizes, project) if "token" in options.kinds else FramesOnly()
+        grounded = {"a_grd", "v_grd"} & {*streams}
+        self.grounding = QuestionGrounding(dim, heads, dropout) if grounded else LeftOut((None, None))
+        if options.fusion == "deep":
+            self.fusion: nn.Module = DeepFusion(streams, dim, answers, options.fusion_width, dropout)
+        else:
+            self.fusion = Fusion(streams, dim, answers)
 
     def forward(
         self,
@@ -111,64 +103,25 @@ class TSPM(Network):
         logits = self.fusion(q, streams)  # Eq. 6-7: (B, C)
         return Perception(logits, segment_weights, selected, looked, on_tokens, source, what | where)
 
-    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`deep`: what lies between the input projections and the classifier, but for the selection."""
-        edges: list[Any] = [self.audio, self.frame, self.question]
-        edges += [self.spatial.token, self.temporal, self.fusion.classifier]
-        shallow = {parameter for edge in edges if edge is not None for parameter in edge.parameters()}
-        return {"deep": [parameter for parameter in self.parameters() if parameter not in shallow]}
 
-
-def wire(options: TSPMOptions, sizes: FeatureSizes, answers: int) -> TSPM:
-    """The stages that `options` choose, for features of these sizes. Raises `UserError` for tokens out of reach."""
-    options.check(sizes.segments, tokens=None)  # of tokens more is asked below
-    similar = {"similarity", "oracle"} | ({"learned"} if options.start == "similarity" else set())
-    if options.temporal in similar and sizes.width("frame") != sizes.text:
+def _temporal(options: TSPMOptions, sizes: FeatureSizes) -> nn.Module:
+    chosen, dim, top_k = options.temporal, options.hidden, options.top_k
+    similar = chosen in ("similarity", "oracle") or (chosen == "learned" and options.start == "similarity")
+    if similar and sizes.width("frame") != sizes.text:
         raise UserError(
-            f"model.temporal {options.temporal} compares text ({sizes.text}) with frames ({sizes.width('frame')}) "
+            f"model.temporal {chosen} compares text ({sizes.text}) with frames ({sizes.width('frame')}) "
             "of one CLIP; features of several take --model.temporal learned --model.start random"
         )
-    dim, heads, dropout = options.hidden, options.heads, options.dropout
-    project = StandardizedLinear if options.standardize else nn.Linear
-    selects = sizes.segments if options.temporal == "all" else options.top_k
-    streams = set(options.streams)
-    in_time = InTime if options.order else _as_it_is
-    fuse = DeepFusion if options.fusion == "deep" else Fusion
-    deep = (options.fusion_width, dropout) if options.fusion == "deep" else ()
-    return TSPM(
-        question=nn.Linear(sizes.text, dim),
-        audio=project(sizes.width("audio"), dim),
-        frame=project(sizes.width("frame"), dim),
-        audio_in_time=in_time(sizes.segments, dim),
-        frame_in_time=in_time(sizes.segments, dim),
-        sound=SoundInPicture(dim, sizes.width("frame"), options.what) if options.sounds else NoSound(),
-        fit=QuestionFit(sizes.text, sizes.width("frame"), options.ways, dim, options.sounds)
-        if "fit" in streams
-        else NoFit(),
-        context=NoContext() if streams.isdisjoint({"a_ctx", "v_ctx"}) else AudioVisualAttention(dim, dropout),
-        temporal=_temporal(options, sizes, selects),
-        spatial=_spatial(options, sizes, project) if "token" in options.kinds else FramesOnly(),
-        grounding=NoGrounding() if streams.isdisjoint({"a_grd", "v_grd"}) else QuestionGrounding(dim, heads, dropout),
-        fusion=fuse(tuple(options.streams), dim, answers, *deep),
-    )
-
-
-def _as_it_is(segments: int, dim: int) -> nn.Module:
-    return nn.Identity()
-
-
-def _temporal(options: TSPMOptions, sizes: FeatureSizes, top_k: int) -> nn.Module:
-    if options.temporal == "top_k":
-        return TemporalPerception(sizes.text, options.hidden, options.heads, top_k)
-    if options.temporal == "printed":
-        return PrintedSelection(sizes.text, options.hidden, top_k)
-    if options.temporal == "learned":
-        similar = options.start == "similarity"
-        gate = Perturbed() if options.gate == "perturbed" else Weighting()
-        return LearnedSelection(sizes.text, sizes.width("frame"), options.hidden, top_k, options.sounds, similar, gate)
-    if options.temporal in ("similarity", "oracle"):
-        return (OracleSegments if options.temporal == "oracle" else Similarity)(top_k)
-    return EvenSegments(sizes.segments, top_k)
+    if chosen == "top_k":
+        return TemporalPerception(sizes.text, dim, options.heads, top_k)
+    if chosen == "printed":
+        return PrintedSelection(sizes.text, dim, top_k)
+    if chosen == "learned":
+        gate = Perturbed() if options.gate == "perturbed" else weighting
+        return LearnedSelection(sizes.text, sizes.width("frame"), dim, top_k, options.sounds, similar, gate)
+    if similar:
+        return Similarity(top_k)
+    return EvenSegments(sizes.segments, sizes.segments if chosen == "all" else top_k)
 
 
 def _spatial(options: TSPMOptions, sizes: FeatureSizes, project: type[nn.Linear]) -> nn.Module:

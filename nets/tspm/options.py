@@ -97,6 +97,6 @@ class TSPMOptions(ModelOptions):
 
     def build(self, sizes: FeatureSizes, answers: int) -> "TSPM":
         """Wire the stages."""
-        from nets.tspm.model import wire  # here, since --help does without torch
+        from nets.tspm.model import TSPM  # here, since --help does without torch
 
-        return wire(self, sizes, answers)
+        return TSPM(self, sizes, answers)

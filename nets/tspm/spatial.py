@@ -11,43 +11,29 @@ weights over these (B, K, S), where each stored token ended (B, K, M), and losse
 import torch
 from torch import Tensor, nn
 
-from nets.layers import Dropout, FeedForward, QueryAttention, QueryBlock, SingleHeadAttention
+from nets.layers import QueryAttention, QueryBlock, SelfAttentionBlock, SingleHeadAttention
 from nets.network import Loss
 from nets.token_merging import match_tokens, merge_source, merge_tokens
 
 
-class TokenBlock(nn.Module):
-    """Post-norm self-attention among the tokens of a frame; larger tokens weigh more."""
+class TokenBlock(SelfAttentionBlock):
+    """Self-attention among the tokens of a frame, in which larger tokens weigh more.
 
-    def __init__(self, dim: int, dropout: float):
-        super().__init__()
-        self.attention = SingleHeadAttention(dim, dropout)
-        self.ffn = FeedForward(dim, dropout)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, x: Tensor, size: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (N, n, D), their sizes (N, n) and the token of each stored token (N, M) -> the same."""
-        x = self._attend(x, size)
-        return self.norm2(x + self.ffn(x)), size, source
-
-    def _attend(self, x: Tensor, size: Tensor) -> Tensor:
-        return self.norm1(x + self.dropout(self.attention(x, x, size.log()[:, None])))
-
-
-class MergingTokenBlock(TokenBlock):
-    """A token block that merges r tokens between its attention and its MLP, by the keys of its attention (Eq. 4)."""
+    r tokens merge between its attention and its MLP, by the keys of its attention (Eq. 4).
+    """
 
     def __init__(self, dim: int, dropout: float, r: int):
         super().__init__(dim, dropout)
         self.r = r
 
     def forward(self, x: Tensor, size: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `TokenBlock`, with n - r tokens after it."""
-        matching = match_tokens(self.attention.keys(x), self.r)
-        x, size = merge_tokens(self._attend(x, size), size, matching)
-        return self.norm2(x + self.ffn(x)), size, merge_source(source, matching)
+        """Tokens (N, n, D), their sizes (N, n) and the token of each stored token (N, M) -> those of n - r tokens."""
+        attended = self.attend(x, size.log()[:, None])
+        if self.r:
+            matching = match_tokens(self.attention.keys(x), self.r)
+            attended, size = merge_tokens(attended, size, matching)
+            source = merge_source(source, matching)
+        return self.feed(attended), size, source
 
 
 class SpatialPerception(nn.Module):
@@ -72,9 +58,7 @@ class SpatialPerception(nn.Module):
     ):
         super().__init__()
         self.token = project
-        self.blocks = nn.ModuleList(
-            MergingTokenBlock(dim, dropout, r) if r else TokenBlock(dim, dropout) for r in merge_schedule
-        )
+        self.blocks = nn.ModuleList(TokenBlock(dim, dropout, r) for r in merge_schedule)
         self.audio_query = query(dim, heads, dropout)
         self.frames = _first_k if first_k else _selected
 
@@ -84,7 +68,7 @@ class SpatialPerception(nn.Module):
         """Attend from the audio to the tokens of the selected segments."""
         segments = self.frames(index)  # (B, K)
         pairs = torch.stack([video[:, None].expand_as(index), segments, index]).flatten(1)  # (3, B K)
-        one, of = (everyone if self.training else distinct)(pairs)  # (P,), (B K,)
+        one, of = distinct(pairs, self.training)  # (P,), (B K,)
         x = token[pairs[0, one], pairs[1, one]]  # Eq. 3, (P, M, Dt)
         x = self.token(x.to(self.token.weight.dtype))  # (P, M, D)
         size = torch.ones_like(x[..., 0])
@@ -113,8 +97,6 @@ class PrintedQuery(nn.Module):
 class FramesOnly(nn.Module):
     """w/o SPM: the selected frames stand in for `v_spa`; there are no tokens to look at."""
 
-    token = None  # no projection of tokens
-
     def forward(
         self, audio: Tensor, frame: Tensor, token: None, video: Tensor, index: Tensor
     ) -> tuple[Tensor, None, None, None, dict[str, Loss]]:
@@ -122,13 +104,13 @@ class FramesOnly(nn.Module):
         return frame, None, None, None, {}
 
 
-def everyone(pairs: Tensor) -> tuple[slice, slice]:
-    """Every column (n, N) by itself."""
-    return slice(None), slice(None)
+def distinct(pairs: Tensor, training: bool) -> tuple[Tensor | slice, Tensor | slice]:
+    """Where each distinct column of (n, N) first stands (P,), and which of these every column is (N,).
 
-
-def distinct(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each distinct column of (n, N) first stands (P,), and which of these every column is (N,)."""
+    In training every column stands for itself, so that no shape depends on what was selected.
+    """
+    if training:
+        return slice(None), slice(None)
     columns, of = pairs.unique(dim=1, return_inverse=True)
     places = torch.arange(pairs.shape[1], device=pairs.device)
     first = places.new_full((columns.shape[1],), pairs.shape[1]).scatter_reduce(0, of, places, "amin")

@@ -6,6 +6,7 @@ Each module maps `Evidence` to segment weights (B, T), the indices of the select
 and a gate (B, K, 1), 1 on average, by which what they give is weighted.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import normalize
 from nets.layers import attention_weights
 
 Selection = tuple[Tensor, Tensor, Tensor]
+Gate = Callable[[Tensor, Tensor], Tensor]  # of scores (B, T) and selected segments (B, K): (B, K, 1)
 
 
 class Evidence(NamedTuple):
@@ -22,11 +24,11 @@ class Evidence(NamedTuple):
 
     prompt: Tensor  # (B, Dq)
     seen: Tensor  # (V, T, Df) frame features
-    heard: Tensor | None  # (V, T, Df) sounds where their pictures would be (nets.tspm.joint)
+    heard: Tensor | None  # (V, T, Df) sounds where their pictures would be (nets.tspm.learned)
     audio: Tensor  # (V, T, D)
     frame: Tensor  # (V, T, D)
     asked: Tensor  # (B,) row of V
-    true: Tensor | None = None  # (B, T) whether the prompt is true there; only for `OracleSegments`
+    true: Tensor | None = None  # (B, T) whether the prompt is true there; only for `temporal: oracle`
 
 
 class TemporalPerception(nn.Module):
@@ -85,7 +87,7 @@ class LearnedSelection(nn.Module):
     plus those of sounds that have learned nothing yet. Without `sounds` there are neither u_t nor a_t.
     """
 
-    def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool, gate: nn.Module):
+    def __init__(self, text_width: int, width: int, dim: int, top_k: int, sounds: bool, similar: bool, gate: Gate):
         super().__init__()
         keys = 2 if sounds else 1
         self.words = nn.ModuleList(nn.Linear(text_width, width, bias=False) for _ in range(keys))
@@ -95,9 +97,9 @@ class LearnedSelection(nn.Module):
         self.top_k = top_k
         self.gate = gate
         nn.init.zeros_(self.key.weight)
-        alike: list[Any] = [*self.words] if similar else []
-        for words in alike:
-            nn.init.eye_(words.weight)
+        if similar:
+            for weight in self.words.parameters():
+                nn.init.eye_(weight)
 
     def forward(self, given: Evidence) -> Selection:
         """Select segments by their scores."""
@@ -112,12 +114,9 @@ class LearnedSelection(nn.Module):
         return scores.softmax(dim=-1), index, self.gate(scores, index)
 
 
-class Weighting(nn.Module):
-    """What is selected is weighted by the softmax of its scores."""
-
-    def forward(self, scores: Tensor, index: Tensor) -> Tensor:
-        """Scores (B, T) and selected segments (B, K) -> gate (B, K, 1)."""
-        return index.shape[1] * scores.gather(1, index).softmax(dim=-1)[..., None]
+def weighting(scores: Tensor, index: Tensor) -> Tensor:
+    """What is selected, (B, K) of scores (B, T), is weighted by the softmax of its scores: gate (B, K, 1)."""
+    return index.shape[1] * scores.gather(1, index).softmax(dim=-1)[..., None]
 
 
 class Perturbed(nn.Module):
@@ -156,7 +155,10 @@ class _Perturbed(torch.autograd.Function):
 
 
 class Similarity(nn.Module):
-    """CLIP's own similarity of prompt and frames selects, and is not trained: `s_t = 10 cos(r, f_t)`."""
+    """CLIP's own similarity of prompt and frames selects, and is not trained: `s_t = 10 cos(r, f_t)`.
+
+    Where the truth is told (`temporal: oracle`), true segments come before all others: an upper bound, and no result.
+    """
 
     def __init__(self, top_k: int):
         super().__init__()
@@ -164,26 +166,12 @@ class Similarity(nn.Module):
 
     def forward(self, given: Evidence) -> Selection:
         """Select segments by their similarity."""
-        scores = self.scores(given)
-        index = largest(scores, self.top_k)
-        return scores.softmax(dim=-1), index, Weighting()(scores, index)
-
-    def scores(self, given: Evidence) -> Tensor:
-        """(B, T)."""
         seen, prompt = normalize(given.seen, dim=-1), normalize(given.prompt, dim=-1)
-        return 10 * (seen[given.asked] @ prompt[..., None])[..., 0]
-
-
-class OracleSegments(Similarity):
-    """The true segments before all others, by the similarity within each part: an upper bound, and no result.
-
-    Where a question has no truth the similarity alone selects.
-    """
-
-    def scores(self, given: Evidence) -> Tensor:
-        """(B, T)."""
-        scores = super().scores(given)
-        return scores if given.true is None else scores + 100 * given.true
+        scores = 10 * (seen[given.asked] @ prompt[..., None])[..., 0]  # (B, T)
+        if given.true is not None:
+            scores = scores + 100 * given.true
+        index = largest(scores, self.top_k)
+        return scores.softmax(dim=-1), index, weighting(scores, index)
 
 
 class EvenSegments(nn.Module):

@@ -12,7 +12,8 @@ import torch
 from configs.schema import Config
 from dataset import DATASETS
 from dataset.annotations import annotated_videos
-from dataset.features import describe_faults, open_features
+from dataset.feature_folder import describe_faults
+from dataset.features import open_features
 from nets.network import build
 from nets.options import FeatureSizes
 from scripts.profile_model import WIDTHS, feature_sizes, forward_gflop

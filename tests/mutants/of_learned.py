@@ -4,10 +4,10 @@ from tests.mutants import Mutant
 
 # fmt: off
 MUTANTS = [
-    Mutant("learned: other seconds of a video are told from it", "nets/tspm/contrast.py",
+    Mutant("learned: other seconds of a video are told from it", "nets/tspm/learned.py",
            "scores.masked_fill(same & ~pair, -torch.inf)", "scores",
            "test_learned.py::test_pairs_are_told_from_other_videos_and_from_enough_of_them"),
-    Mutant("learned: pairs are told from however few videos", "nets/tspm/contrast.py",
+    Mutant("learned: pairs are told from however few videos", "nets/tspm/learned.py",
            "videos > OTHERS + 0.5", "videos > 0",
            "test_learned.py::test_pairs_are_told_from_other_videos_and_from_enough_of_them"),
     Mutant("learned: the gate is not 1 on average", "nets/tspm/temporal.py",
@@ -22,16 +22,16 @@ MUTANTS = [
     Mutant("learned: what is selected is not weighted", "nets/tspm/model.py",
            "(gate * stream for stream in", "(stream for stream in",
            "test_learned.py::test_gradients_reach_every_parameter"),
-    Mutant("learned: the fit ignores the gate", "nets/tspm/joint.py",
+    Mutant("learned: the fit ignores the gate", "nets/tspm/learned.py",
            "(gate * take(found, asked, selected))", "take(found, asked, selected)",
            "test_learned.py::test_a_fit_is_the_mean_of_cosines"),
-    Mutant("learned: a sound belongs to the picture of another second", "nets/tspm/joint.py",
+    Mutant("learned: a sound belongs to the picture of another second", "nets/tspm/learned.py",
            "normalize(seen[:, places], dim=-1)", "normalize(seen.roll(1, dims=1)[:, places], dim=-1)",
            "test_learned.py::test_a_sound_learns_from_the_picture_of_its_own_second"),
-    Mutant("learned: the sound attends to what resembles it least", "nets/tspm/pairs.py",
+    Mutant("learned: the sound attends to what resembles it least", "nets/tspm/learned.py",
            "(self.scale * (places @ sound", "(-self.scale * (places @ sound",
            "test_learned.py::test_the_sound_attends_to_what_resembles_it"),
-    Mutant("learned: segments do not know their place", "nets/tspm/order.py",
+    Mutant("learned: segments do not know their place", "nets/tspm/learned.py",
            "x + self.place + self", "x + self",
            "test_learned.py::test_segments_know_their_place_and_their_neighbours"),
 ]

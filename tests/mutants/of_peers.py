@@ -8,8 +8,8 @@ PLAIN = "test_mapped_weights_give_the_logits_and_weights_of_the_plain_network"
 # fmt: off
 MUTANTS = [
     Mutant("PSTP-Net's frames read audio that is not updated", PSTP,
-           "        audio = self._one(audio, frame)\n        return audio, self._one(frame, audio)",
-           "        return self._one(audio, frame), self._one(frame, audio)", f"test_pstp_net.py::{PLAIN}"),
+           "        audio = self.read(audio, frame)\n        return audio, self.read(frame, audio)",
+           "        return self.read(audio, frame), self.read(frame, audio)", f"test_pstp_net.py::{PLAIN}"),
     Mutant("PSTP-Net's contexts are its inputs", PSTP,
            "in self.context(audio, frame)]", "in (audio, frame)]", f"test_pstp_net.py::{PLAIN}"),
     Mutant("PSTP-Net's words are padded away", PSTP,

@@ -120,6 +120,6 @@ MUTANTS = [
            '"train.epochs", "train.graph")', '"train.epochs", "train.graph", "train.seed")',
            "test_stored_options.py::test_a_run_goes_on_only_with_the_options_that_it_began_with"),
     Mutant("a rate of 0 is taken", "configs/schema.py",
-           "if value <= 0:", "if value < 0:",
+           "and value <= 0:", "and value < 0:",
            "test_train_faults.py::test_bad_options_are_named_in_a_line"),
 ]
