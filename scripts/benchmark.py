@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import Path_drw, Path_fr, PositiveInt
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import StepLR
@@ -79,18 +79,16 @@ def parse(args: list[str] | None):
     parser.add_argument("--rounds", type=PositiveInt, default=5, help="times that everything is measured, in turn")
     parser.add_argument("--videos", type=PositiveInt, default=2048, help="of the part epochs; MUSIC-AVQA: 9288")
     parser.add_argument("--epochs", type=PositiveInt, default=1, help="of the part epochs")
-    parser.add_argument("--video", default="assets/bandstand/sample.mp4", help="of the part extraction: decoded")
-    parser.add_argument("--work", help="folder in which files are made, and removed at the end (default: the system's)")
+    parser.add_argument(
+        "--video", type=Path_fr, default="assets/bandstand/sample.mp4", help="of the part extraction: decoded"
+    )
+    parser.add_argument("--work", type=Path_drw, help="folder where files are made, and removed at the end")
     parser.add_argument("--json", help="write all figures to this file too")
-    options = parser.parse_args(args)
-    for name in ("work", "video"):
-        if (path := getattr(options, name)) and not Path(path).exists():
-            raise UserError(f"--{name} {path}: is not there")
-    return options
+    return parser.parse_args(args)
 
 
-def interleaved(tasks: dict[str, Task], device: torch.device, rounds: int) -> Rows:
-    """Best, median and worst seconds of every task, and the GFLOP of a run, after a round that warms up and counts.
+def measured(tasks: dict[str, Task], device: torch.device, rounds: int, count: int) -> Rows:
+    """Seconds and GFLOP of a run of every task, what it does a second of `count`, and its share of the task "peak".
 
     Other programs use a machine too: every task is run once a round, so that all see the same company.
     """
@@ -104,10 +102,12 @@ def interleaved(tasks: dict[str, Task], device: torch.device, rounds: int) -> Ro
     for _ in tqdm(range(rounds), "measuring", leave=False, delay=1):
         for name, task in tasks.items():
             seconds[name].append(timed(task, device, 10 if device.type == "cuda" else 1))
-    return {
-        name: {"seconds": min(each), "median": statistics.median(each), "worst": max(each), "gflop": gflop[name]}
-        for name, each in seconds.items()
-    }
+    rows, peak = {}, gflop["peak"] / min(seconds["peak"])
+    for name, each in seconds.items():
+        best, rate = min(each), gflop[name] / min(each)
+        rows[name] = {"seconds": best, "median": statistics.median(each), "worst": max(each), "gflop": gflop[name]}
+        rows[name] |= {"per_second": count / best, "gflop_per_second": rate, "share_of_peak": rate / peak}
+    return rows
 
 
 def timed(task: Task, device: torch.device, runs: int = 1) -> float:
@@ -127,15 +127,6 @@ def products(dtype: torch.dtype, device: torch.device) -> Task:
     return partial(torch.mm, a, a, out=torch.empty_like(a))
 
 
-def with_rates(rows: Rows, count: int) -> Rows:
-    """The rows with what was done a second, and its share of the row "peak"; a run does `count` of something."""
-    peak = rows["peak"]["gflop"] / rows["peak"]["seconds"]
-    for row in rows.values():
-        rate = row["gflop"] / row["seconds"]
-        row |= {"per_second": count / row["seconds"], "gflop_per_second": rate, "share_of_peak": rate / peak}
-    return rows
-
-
 def computing(runtime: Runtime, precision: Precision, rounds: int, only: set[str]) -> Rows:
     """The peak, a training step and evaluation, measured in the same rounds; questions a second."""
     tasks = {"peak": products(torch.bfloat16 if precision == "bf16" else torch.float32, runtime.device)}
@@ -143,7 +134,7 @@ def computing(runtime: Runtime, precision: Precision, rounds: int, only: set[str
         tasks["training step"] = step(runtime, precision)
     for asked in ASKED if "evaluation" in only else ():
         tasks[f"evaluation, {asked} questions a video"] = evaluation(runtime, precision, asked)
-    return with_rates(interleaved(tasks, runtime.device, rounds), BATCH)
+    return measured(tasks, runtime.device, rounds, BATCH)
 
 
 def step(runtime: Runtime, precision: Precision) -> Task:
@@ -262,10 +253,10 @@ def extraction(runtime: Runtime, rounds: int, video: Path, visual: Any = None) -
         "CLIP, merging": partial(encode_frames, model, images, schedules(model.visual, [14])),
     }
     with torch.inference_mode():
-        rows = interleaved(tasks, device, rounds)
+        rows = measured(tasks, device, rounds, frames)
     for name in ("decoding frames", "decoding sound"):
         rows[name]["times_real_time"] = seconds / rows[name]["seconds"]
-    return with_rates(rows, frames)
+    return rows
 
 
 @command

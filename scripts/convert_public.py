@@ -10,9 +10,8 @@ The result is a run folder whose best.pt test.py reads like any other. The model
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
@@ -21,7 +20,7 @@ from torch import Tensor
 from configs import schema
 from dataset.music_avqa import ANSWERS
 from nets.network import build
-from nets.options import FeatureSizes
+from scripts.profile_model import feature_sizes
 from utils.checkpoint import VERSION, load_checkpoint, load_weights, save_checkpoint
 from utils.cli import Parser
 from utils.errors import UserError, command
@@ -57,7 +56,6 @@ ATTENTIONS = {  # nn.MultiheadAttention, whose parameters ours are
     "SpatioPerception.attn_qst_query": "spatial.audio_query.attention",
     "QstTempGrd_Module.attn_qst_query": "grounding.question_query.attention",
 }
-WORDS = 77  # that CLIP reads of a sentence
 SELECTION = "TemporalPerception.attn_qst_query"  # only its averaged weights are used: no values, no output
 
 TIGER_LAYERS = {
@@ -97,72 +95,54 @@ TIGER_ATTENTIONS = {
     "quest_grounding.attn": "grounding.query",
 }
 TIGER_EXPERTS = {"at_aggregator.experts": "heard", "vt_aggregator.experts": "seen"}
-Converted = tuple[dict[str, Tensor], list[str]]  # our weights, and the keys that never reach the output
+PROJECTIONS = {kind: kind for kind in ("audio", "frame", "token", "words")}  # our layer -> what it projects
+PROJECTIONS |= {"spatial.token": "token", "question": "text"}
+Weights = dict[str, Tensor]
 
 
-class Public(dict[str, Tensor]):
-    """What is left to be converted of a public state_dict."""
-
-    def __init__(self, public: dict[str, Tensor], network: str):
-        super().__init__((key.removeprefix("module."), value) for key, value in public.items())
-        self.network = network
-
-    def take(self, key: str) -> Tensor:
-        """Remove a weight and return it. Raises `UserError` where it is missing."""
-        if key not in self:
-            raise UserError(f"the checkpoint has no key {key!r}; is it one of the published {self.network}?")
-        return self.pop(key)
-
-    def renamed(self, layers: dict[str, str], attentions: dict[str, str]) -> dict[str, Tensor]:
-        """Take layers and attentions, by our names."""
-        parts = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
-        names = {f"{to}.{part}": f"{key}.{part}" for key, to in layers.items() for part in ("weight", "bias")}
-        names |= {f"{to}.{part}": f"{key}.{part}" for key, to in attentions.items() for part in parts}
-        return {ours: self.take(key) for ours, key in names.items()}
+def convert(public: Weights, network: str) -> tuple[Weights, list[str]]:
+    """A public state_dict by our names, and its keys that never reach the output. Raises `UserError` if one lacks."""
+    left = {key.removeprefix("module."): value for key, value in public.items()}
+    try:
+        ours = PUBLISHED[network](left)
+    except KeyError as key:
+        raise UserError(f"the checkpoint has no key {key}; is it one of the published {network}?") from key
+    return {name: value.clone() for name, value in ours.items()}, sorted(left)
 
 
-def convert(public: dict[str, Tensor]) -> Converted:
-    """Our names for the weights of a public state_dict of TSPM, and the keys that never reach its output.
-
-    Raises `UserError` for a key that is missing.
-    """
-    left = Public(public, "TSPM")
-    take, ours = left.take, left.renamed(LAYERS, ATTENTIONS)
-    weight, bias = take(f"{SELECTION}.in_proj_weight"), take(f"{SELECTION}.in_proj_bias")
+def take_tspm(left: Weights) -> Weights:
+    """Take what TSPM's output depends on out of `left`, by our names."""
+    ours = take(left, LAYERS, ATTENTIONS)
+    weight, bias = left.pop(f"{SELECTION}.in_proj_weight"), left.pop(f"{SELECTION}.in_proj_bias")
     query, key, value = weight.chunk(3)
     left |= {f"{SELECTION}.in_proj_weight (values)": value, f"{SELECTION}.in_proj_bias (keys, values)": bias}
-    ours |= {"temporal.query.weight": query, "temporal.query.bias": bias.chunk(3)[0], "temporal.key.weight": key}
-    return {key: value.clone() for key, value in ours.items()}, sorted(left)
+    return ours | {"temporal.query.weight": query, "temporal.query.bias": bias.chunk(3)[0], "temporal.key.weight": key}
 
 
-def convert_qa_tiger(public: dict[str, Tensor]) -> Converted:
-    """As `convert`, of QA-TIGER. The two layers of its experts become two of all of them."""
-    left = Public({key: value for key, value in public.items() if "quest_encoder." not in key}, "QA-TIGER")
-    ours = left.renamed(TIGER_LAYERS, TIGER_ATTENTIONS)
+def take_qa_tiger(left: Weights) -> Weights:
+    """As `take_tspm`, of QA-TIGER. The two layers of its experts become two of all of them."""
+    for key in [key for key in left if "quest_encoder." in key]:
+        del left[key]
+    ours = take(left, TIGER_LAYERS, TIGER_ATTENTIONS)
     for key, to in TIGER_EXPERTS.items():
         experts = range(len(ours[f"{to}.router.bias"]))
         inner, outer = ([f"{key}.{expert}.{layer}" for expert in experts] for layer in (0, 2))
-        ours[f"{to}.inner.weight"] = torch.cat([left.take(f"{name}.weight") for name in inner])
-        ours[f"{to}.inner.bias"] = torch.cat([left.take(f"{name}.bias") for name in inner])
-        ours[f"{to}.outer"] = torch.stack([left.take(f"{name}.weight").T for name in outer])
-        ours[f"{to}.bias"] = torch.stack([left.take(f"{name}.bias") for name in outer])
-    return {key: value.clone() for key, value in ours.items()}, sorted(left)
+        ours[f"{to}.inner.weight"] = torch.cat([left.pop(f"{name}.weight") for name in inner])
+        ours[f"{to}.inner.bias"] = torch.cat([left.pop(f"{name}.bias") for name in inner])
+        ours[f"{to}.outer"] = torch.stack([left.pop(f"{name}.weight").T for name in outer])
+        ours[f"{to}.bias"] = torch.stack([left.pop(f"{name}.bias") for name in outer])
+    return ours
 
 
-class Published(NamedTuple):
-    """How a published network's weights become ours."""
+def take(left: Weights, layers: dict[str, str], attentions: dict[str, str]) -> Weights:
+    """Take layers and attentions out of `left`, by our names."""
+    parts = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    names = {f"{to}.{part}": f"{key}.{part}" for key, to in layers.items() for part in ("weight", "bias")}
+    names |= {f"{to}.{part}": f"{key}.{part}" for key, to in attentions.items() for part in parts}
+    return {ours: left.pop(key) for ours, key in names.items()}
 
-    convert: Callable[[dict[str, Tensor]], Converted]
-    projections: dict[str, str]  # by what is projected, our layer that does it: widths are read there
 
-
-PUBLISHED = {
-    "tspm": Published(convert, {"audio": "audio", "frame": "frame", "token": "spatial.token", "text": "question"}),
-    "qa_tiger": Published(
-        convert_qa_tiger,
-        {"audio": "audio", "frame": "frame", "token": "token", "words": "words", "text": "question"},
-    ),
-}
+PUBLISHED = {"tspm": take_tspm, "qa_tiger": take_qa_tiger}
 
 
 @command
@@ -182,28 +162,14 @@ def main() -> None:
     out = Path(config.out)
     if (out / "best.pt").exists():
         raise UserError(f"{out}: already holds a run; choose another folder with --out")
-    published = PUBLISHED[network]
-    ours, unused = published.convert(load_checkpoint(options.checkpoint))
+    ours, unused = convert(load_checkpoint(options.checkpoint), network)
     model: Any = config.model  # which has a width, as both have
     model.hidden = len(ours["audio.weight"])
-    segments = config.data.segments
-    rows: dict[str, tuple[Any, ...]] = {
-        "audio": (segments,),
-        "frame": (segments,),
-        "token": (segments, config.data.tokens),
-        "words": (WORDS,),
-    }
-    width = {kind: ours[f"{name}.weight"].shape[1] for kind, name in published.projections.items()}
-    sizes = FeatureSizes(segments, {kind: (*rows[kind], width[kind]) for kind in config.model.kinds}, width["text"])
+    width = {kind: ours[f"{layer}.weight"].shape[1] for layer, kind in PROJECTIONS.items() if f"{layer}.weight" in ours}
+    sizes = feature_sizes(model.kinds, config.data.segments, config.data.tokens, width)
     load_weights(build(config.model, sizes, len(ANSWERS)), ours, options.checkpoint)
-    stored = {
-        "version": VERSION,
-        "config": config.to_dict(),
-        "sizes": sizes._asdict(),
-        "manifests": {},
-        "answers": list(ANSWERS),
-    }
-    save_checkpoint(out / "best.pt", stored | {"model": ours})
+    stored = {"version": VERSION, "config": config.to_dict(), "sizes": sizes._asdict(), "manifests": {}}
+    save_checkpoint(out / "best.pt", stored | {"answers": list(ANSWERS), "model": ours})
     write_bytes(out / "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
     print(f"{len(ours)} tensors, {sum(map(torch.numel, ours.values())):,} parameters converted to {out / 'best.pt'}")
     print(f"unused, since they never reach the output ({len(unused)}):", *unused, sep="\n  ")

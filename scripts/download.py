@@ -97,8 +97,21 @@ def _fetch(file: File, path: Path) -> Path:
     part = path.with_name(f"{path.name}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    request, start = urllib.request.Request(file.url), 0
+    if file.sha256 and part.exists():
+        start = max(part.stat().st_size - 1, 0)  # one byte again, as a range of none is an error
+        request.add_header("Range", f"bytes={start}-")
     try:
-        if _continue(file, part):
+        with urllib.request.urlopen(request, timeout=60) as response, open(part, "ab") as out:
+            start = start if response.status == 206 else 0
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            out.truncate(start)
+            with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True) as bar:
+                while chunk := response.read(CHUNK):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+        if total in (None, part.stat().st_size):
             return part
         reason = "the connection ended early"
     except urllib.error.HTTPError as error:
@@ -108,24 +121,6 @@ def _fetch(file: File, path: Path) -> Path:
     except (HTTPException, OSError) as error:  # no connection, a broken one, a full disk
         reason = str(error)
     raise UserError(f"{file.url}: {reason}; run again to go on")
-
-
-def _continue(file: File, part: Path) -> bool:
-    """Load what `part` lacks. Returns whether it is whole."""
-    request, start = urllib.request.Request(file.url), 0
-    if file.sha256 and part.exists():
-        start = max(part.stat().st_size - 1, 0)  # one byte again, as a range of none is an error
-        request.add_header("Range", f"bytes={start}-")
-    with urllib.request.urlopen(request, timeout=60) as response, open(part, "ab") as out:
-        start = start if response.status == 206 else 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        out.truncate(start)
-        with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True) as bar:
-            while chunk := response.read(CHUNK):
-                out.write(chunk)
-                bar.update(len(chunk))
-    return total is None or part.stat().st_size == total
 
 
 @command

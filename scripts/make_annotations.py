@@ -10,7 +10,7 @@ dataset/own_videos.md tells what comes next.
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from dataset.own import CLASSES
 from feat_script.pipeline import SUFFIXES, find_videos
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import read_json, video_file, write_json
+from utils.files import video_file, write_json
 from utils.scoring.predictions import read_text
 from utils.text import normalised
 
@@ -28,7 +28,7 @@ SHARES = {"train": 7, "val": 1, "test": 2}  # of the videos
 SHOWN = 10  # faults
 
 
-def read_rows(path: str | Path, videos: Mapping[str, Path] | None) -> list[dict[str, str]]:
+def read_rows(path: str, videos: Mapping[str, Path] | None) -> list[dict[str, str]]:
     """The rows of a CSV as annotation rows; `video` becomes the id, which is the file's name without its ending.
 
     Raises `UserError` naming row and column of the first faults: what is empty, an id that comes twice, a video that
@@ -42,22 +42,22 @@ def read_rows(path: str | Path, videos: Mapping[str, Path] | None) -> list[dict[
             f"{', '.join(missing)}"
         )
     reader.fieldnames = header
-    names = [*COLUMNS, *(["type"] if "type" in header else [])]
-    rows: list[dict[str, str]] = []
-    faults: list[str] = []
-    line_of: dict[str, int] = {}
+    rows, faults = [], []
+    row_of: dict[str, int] = {}
     try:
         for record in reader:
+            where = f"row {reader.line_num}"
             if None in record or None in record.values():
-                faults.append(f"row {reader.line_num}: has not as many fields as the header, {len(header)}")
+                faults.append(f"{where}: has not as many fields as the header, {len(header)}")
                 continue
-            row = {name: record[name].strip() for name in names}
+            row = {name: record[name].strip() for name in (*COLUMNS, "type") if name in record}
             if Path(row["video"]).suffix.lower() in SUFFIXES:
                 row["video"] = Path(row["video"]).stem
-            found = [*_faults(row, videos)]
-            if row["id"] and line_of.setdefault(row["id"], reader.line_num) != reader.line_num:
-                found.append(("id", f"{row['id']!r} already stands in row {line_of[row['id']]}"))
-            faults += [f"row {reader.line_num}, column {column}: {fault}" for column, fault in found]
+            faults += [f"{where}, column {name}: is empty" for name, value in row.items() if not value]
+            if row["video"] and (fault := video_fault(row["video"], videos)):
+                faults.append(f"{where}, column video: {fault}")
+            if row["id"] and (first := row_of.setdefault(row["id"], reader.line_num)) != reader.line_num:
+                faults.append(f"{where}, column id: {row['id']!r} already stands in row {first}")
             rows.append(row)
     except csv.Error as error:
         raise UserError(f"{path}, row {reader.reader.line_num}: {error}") from error
@@ -67,49 +67,26 @@ def read_rows(path: str | Path, videos: Mapping[str, Path] | None) -> list[dict[
     return rows
 
 
-def _faults(row: Mapping[str, str], videos: Mapping[str, Path] | None) -> Iterator[tuple[str, str]]:
-    """(column, fault) of what is wrong with a row by itself."""
-    yield from ((name, "is empty") for name, value in row.items() if not value)
+def video_fault(video: str, videos: Mapping[str, Path] | None) -> str | None:
+    """What is wrong with a video's id, if anything is."""
     try:
-        video_file("", row["video"] or "-", "")
+        video_file("", video, "")
     except UserError:
-        yield "video", f"{row['video']!r} must be a file's name, without its folder"
-        return
-    if row["video"] and videos is not None and row["video"] not in videos:
-        yield "video", f"there is no video {row['video']!r}"
+        return f"{video!r} must be a file's name, without its folder"
+    return None if videos is None or video in videos else f"there is no video {video!r}"
 
 
-def require_none(out: Path) -> None:
-    """Raise `UserError` where a folder holds annotations: they may be the only copy."""
-    for split in SHARES:
-        if (path := out / f"{split}.json").exists():
-            raise UserError(f"{path}: is there already, and is not replaced; move it away, or give another --out")
-
-
-def write_splits(rows_of: Mapping[str, list[dict[str, str]]], out: Path, seed: int) -> dict[str, tuple[int, int]]:
-    """Part the videos 7 : 1 : 2 and write the rows about them into `out`; return (videos, rows) of each split.
-
-    Raises `UserError` where there are fewer videos than shares.
-    """
+def split(rows: list[dict[str, str]], seed: int) -> dict[str, list[dict[str, str]]]:
+    """The rows of each split: the videos are parted 7 : 1 : 2. Raises `UserError` where there are fewer than shares."""
+    rows_of = defaultdict(list)
+    for row in rows:
+        rows_of[row["video"]].append(row)
     if len(rows_of) < sum(SHARES.values()):
         raise UserError(f"{len(rows_of)} videos cannot be split {' : '.join(map(str, SHARES.values()))}")
     order = np.random.default_rng(seed).permutation(sorted(rows_of))
     bounds = np.cumsum(list(SHARES.values()))[:-1] * len(order) // sum(SHARES.values())
-    counts = {}
-    for split, videos in zip(SHARES, np.split(order, bounds), strict=True):
-        rows = [row for video in sorted(videos) for row in rows_of[video]]
-        write_json(out / f"{split}.json", rows)
-        counts[split] = (len(videos), len(rows))
-    return counts
-
-
-def unseen_answers(out: Path) -> Counter[str]:
-    """The test answers that training does not have among its most frequent ones: none of them can be given."""
-    train, test = (
-        [normalised(row["answer"]) for row in read_json(out / f"{split}.json")] for split in ("train", "test")
-    )
-    known = {answer for answer, _ in Counter(train).most_common(CLASSES)}
-    return Counter(answer for answer in test if answer not in known)
+    parts = zip(SHARES, np.split(order, bounds), strict=True)
+    return {name: [row for video in sorted(videos) for row in rows_of[video]] for name, videos in parts}
 
 
 @command
@@ -123,16 +100,21 @@ def main(args: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another split")
     options = parser.parse_args(args)
-    require_none(options.out)
-    rows_of = defaultdict(list)
-    for row in read_rows(options.csv, find_videos(options.videos) if options.videos else None):
-        rows_of[row["video"]].append(row)
-    for split, (videos, questions) in write_splits(rows_of, options.out, options.seed).items():
-        print(f"{options.out / split}.json: {questions} questions about {videos} videos")
-    if unseen := unseen_answers(options.out):
+    files = {name: options.out / f"{name}.json" for name in SHARES}
+    for path in files.values():
+        if path.exists():  # it may be the only copy
+            raise UserError(f"{path}: is there already, and is not replaced; move it away, or give another --out")
+    rows = read_rows(options.csv, find_videos(options.videos) if options.videos else None)
+    splits = split(rows, options.seed)
+    for name, path in files.items():
+        write_json(path, splits[name])
+        print(f"{path}: {len(splits[name])} questions about {len({row['video'] for row in splits[name]})} videos")
+    train, test = ([normalised(row["answer"]) for row in splits[name]] for name in ("train", "test"))
+    known = {answer for answer, _ in Counter(train).most_common(CLASSES)}
+    if unseen := [answer for answer in test if answer not in known]:
         print(
-            f"{unseen.total()} test questions have an answer that training has not, such as "
-            f"{next(iter(unseen))!r}: no model can be right there"
+            f"{len(unseen)} test questions have an answer that training has not, such as {unseen[0]!r}: "
+            "no model can be right there"
         )
 
 

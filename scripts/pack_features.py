@@ -14,21 +14,16 @@ from utils.cli import Parser
 from utils.errors import command
 
 
-def parse(args: list[str] | None = None):
-    """Read the options."""
+@command
+def main(args: list[str] | None = None) -> None:
+    """Pack kind after kind and say what came of it."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--features", required=True, help="folder of the feature kinds")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="kinds to pack")
     parser.add_argument("--segments", type=int, default=60, help="segments T of a video")
     parser.add_argument("--tokens", type=int, default=14, help="tokens M per frame as stored")
     parser.add_argument("--skip-faulty", action="store_true", help="leave faulty videos out instead of refusing")
-    return parser.parse_args(args)
-
-
-@command
-def main(args: list[str] | None = None) -> None:
-    """Pack kind after kind and say what came of it."""
-    options = parse(args)
+    options = parser.parse_args(args)
     store = open_features(options.features, "files", options.kinds, options.segments, options.tokens, text=False)
     for kind, folder in store.folders.items():
         assert isinstance(folder, Folder), "of the layout `files`"

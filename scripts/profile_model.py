@@ -8,24 +8,30 @@ parameters and products of attention, which are no layers of their own.
 import copy
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import thop
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs import schema
+from dataset.music_avqa import ANSWERS
 from nets.network import build, zero_inputs
 from nets.options import FeatureSizes
 from utils.cli import Parser
 from utils.errors import command
 from utils.scoring.paper import TABLE6
 
+logging.getLogger("thop").setLevel(logging.WARNING)  # it names every layer that it counts
 BATCH = 64
-WIDTHS = {"ViT-L/14": (768, 1024, 768), "ViT-B/32": (512, 768, 512)}  # frame, token, text
+WIDTHS = {  # of VGGish's features, and a public CLIP's
+    "ViT-L/14": {"audio": 128, "frame": 768, "token": 1024, "words": 768, "text": 768},
+    "ViT-B/32": {"audio": 128, "frame": 512, "token": 768, "words": 512, "text": 512},
+}
 
 
 class _InOrder(nn.Module):
@@ -61,43 +67,29 @@ def forward_gflop(model: nn.Module, sizes: FeatureSizes) -> float:
     return counter.get_total_flops() / BATCH / 1e9
 
 
-def public_sizes(kinds: Iterable[str], segments: int, tokens: int | None, clip: str) -> FeatureSizes:
-    """The sizes that features have by VGGish and a public CLIP."""
-    frame, token, text = WIDTHS[clip]
-    shapes: dict[str, tuple[Any, ...]] = {
-        "audio": (segments, 128),
-        "frame": (segments, frame),
-        "token": (segments, tokens, token),
-    }
-    shapes["words"] = (77, text)
-    return FeatureSizes(segments, {kind: shapes[kind] for kind in kinds if kind in shapes}, text)
-
-
-def _parser() -> Parser:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--answers", type=int, default=42, help="size of the answer vocabulary")
-    return parser
+def feature_sizes(kinds: Iterable[str], segments: int, tokens: int | None, width: Mapping[str, int]) -> FeatureSizes:
+    """The sizes of features of so many segments and tokens, given the width of each kind and of text."""
+    rows: dict[str, tuple[Any, ...]] = {"audio": (segments,), "frame": (segments,), "token": (segments, tokens)}
+    rows["words"] = (77,)  # that CLIP reads of a sentence
+    shapes = {kind: (*rows[kind], width[kind]) for kind in kinds if kind in rows}
+    return FeatureSizes(segments, shapes, width["text"])
 
 
 @command
 def main() -> None:
     """Profile the configuration given by options, then on top of it each ablation but the learned model's."""
-    _, options = schema.parse(_parser(), sys.argv[1:])
-    logging.getLogger("thop").setLevel(logging.WARNING)
-
-    print(f"{'':16}{'parameters M':>14}{'trained M':>11}{'GFLOP':>8} |{'thop M':>8}{'thop G':>8}")
+    rows = {}
     for path in [None, *sorted(Path("configs/ablations").glob("[!l]*.yaml"))]:
-        config, _ = schema.parse(_parser(), [*sys.argv[1:], *(["--config", str(path)] if path else [])])
+        ablation = ["--config", str(path)] if path else []
+        config, _ = schema.parse(Parser(description=__doc__), [*sys.argv[1:], *ablation])
         name = path.stem if path else "default"
-        clip = "ViT-B/32" if name == "vit_b32" else "ViT-L/14"
-        sizes = public_sizes(config.model.kinds, config.data.segments, config.data.tokens, clip)
-        row = profile(build(config.model, sizes, options.answers), sizes)
-        print(
-            f"{name:16}{row['parameters']:14.2f}{row['trained']:11.2f}{row['GFLOP']:8.2f} |"
-            f"{row['thop parameters']:8.2f}{row['thop G']:8.2f}"
-        )
-    paper = TABLE6["TSPM"]
-    print(f"{'paper, Table 6':16}{'':33} |{paper['parameters_M']:8.2f}{paper['flops_G']:8.2f}")
+        width = WIDTHS["ViT-B/32" if name == "vit_b32" else "ViT-L/14"]
+        sizes = feature_sizes(config.model.kinds, config.data.segments, config.data.tokens, width)
+        rows[name] = profile(build(config.model, sizes, len(ANSWERS)), sizes)
+    columns = list(rows["default"])
+    rows["paper, Table 6"] = TABLE6["TSPM"]
+    table = pd.DataFrame.from_dict(rows, orient="index")[columns]
+    print(table.to_string(float_format="{:.2f}".format, na_rep=""), "parameters in millions", sep="\n")
     print(__doc__.split("\n\n")[1])
 
 

@@ -17,13 +17,11 @@ from configs.schema import parse as parse_config
 from dataset import DATASETS
 from dataset.annotations import describe, read_annotations
 from dataset.config import DataConfig
-from dataset.spec import Dataset
 from dataset.text_prompt import ANY, PromptTable
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import write_json
 from utils.scoring.intervals import compare
-from utils.scoring.predictions import read_predictions
 from utils.scoring.report import report, show
 from utils.scoring.submission import Submission, read_submission
 
@@ -57,47 +55,32 @@ def benchmark(name: str) -> DataConfig:
     return parse_config(Parser(prog=""), ["--config", str(path)])[0].data
 
 
-def annotation_file(data: DataConfig, name: str) -> str:
-    """The annotation file of a benchmark's test split. Raises `UserError` where it has several."""
-    files = data.files("test")
+def read_questions(data: DataConfig, annotations: str | None) -> tuple[pd.DataFrame, int]:
+    """The questions of the test split, or of a file; and how many rows cannot be used, which are named.
+
+    Raises `UserError` where there are several test splits.
+    """
+    files = data.files("test") if annotations is None else {"": annotations}
     if len(files) > 1:
         listed = ", ".join(f"{path} ({split})" for split, path in files.items())
-        raise UserError(f"--benchmark {name} has several test splits; say which with --annotations: {listed}")
-    return next(iter(files.values()))
-
-
-def read_questions(path: str, dataset: str) -> tuple[pd.DataFrame, int]:
-    """The questions of an annotation file, and how many rows cannot be used, which are named."""
+        raise UserError(f"the benchmark has several test splits; say which with --annotations: {listed}")
+    (path,) = files.values()
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; python -m scripts.download fetches it or says where it is")
     any_question = PromptTable({ANY: ANY}, "")  # scoring reads no prompt, so any release's templates will do
-    questions, faults = read_annotations(path, dataset, any_question)
+    questions, faults = read_annotations(path, data.dataset, any_question)
     if faults:
         print(f"{path}: {describe(faults)}")
     return questions.drop(columns=["template", "prompt"]), len(faults)
 
 
-def read(path: str, asked: tuple[pd.DataFrame, int] | None, dataset: Dataset, missing: str) -> Submission:
-    """One predictions file. Without questions it must be our CSV, which holds the answers itself."""
-    if asked:
-        questions, left_out = asked
-        answers = partial(dataset.vocabulary, {"test": questions})
-        return read_submission(path, questions, answers, dataset.read_answer, left_out)
-    try:
-        return Submission(read_predictions(path), [], {}, [])
-    except UserError as error:
-        raise UserError(f"{error}; files of other formats need the questions, and {missing} is not there") from error
-
-
 def tell(submission: Submission) -> None:
     """Say which questions have no answer, or one that cannot be read."""
     predictions, missing, unmapped, surplus = submission
-    if surplus:
-        print(f"\n{len(surplus)} answers are to rows that were left out: {', '.join(surplus[:EXAMPLES])}")
-    if missing:
-        more = ", ..." if len(missing) > EXAMPLES else ""
-        print(
-            f"\n{len(missing)} of {len(predictions)} questions are not answered and count as wrong: "
-            f"{', '.join(missing[:EXAMPLES])}{more}"
-        )
+    unanswered = f"of {len(predictions)} questions are not answered and count as wrong"
+    for ids, what in ((surplus, "answers are to rows that were left out"), (missing, unanswered)):
+        if ids:
+            print(f"\n{len(ids)} {what}: {', '.join(ids[:EXAMPLES])}{', ...' if len(ids) > EXAMPLES else ''}")
     if unmapped:
         print(f"\n{len(unmapped)} answers cannot be read as one of the benchmark's and count as wrong:")
         for question, text in list(unmapped.items())[:EXAMPLES]:
@@ -111,13 +94,12 @@ def main(args: list[str] | None = None) -> None:
     """Read, match, score."""
     options = parse(args)
     data = benchmark(options.benchmark)
-    dataset, path = DATASETS[data.dataset], options.annotations or annotation_file(data, options.benchmark)
-    known = options.annotations or Path(path).exists()
-    asked = read_questions(path, data.dataset) if known else None
-    if not known:
-        print(f"{path} is not there: a CSV of ours is scored by the answers that it holds itself")
+    dataset = DATASETS[data.dataset]
+    questions, left_out = read_questions(data, options.annotations)
+    answers = partial(dataset.vocabulary, {"test": questions})
     ours, others = (
-        [read(file, asked, dataset, path) for file in files or []] for files in (options.files, options.compare)
+        [read_submission(file, questions, answers, dataset.read_answer, left_out) for file in files or []]
+        for files in (options.files, options.compare)
     )
     if others:
         for file, submission in zip([*options.files, *options.compare], [*ours, *others], strict=True):
@@ -133,16 +115,16 @@ def main(args: list[str] | None = None) -> None:
             "(over other videos, and over other seeds where a side has several)"
         )
         return
-    name, published = Path(options.files[0]).stem, {} if data.truth else dataset.published
-    shown = (ours[0].predictions, name, dataset.columns)
+    (one,), published = ours, {} if data.truth else dataset.published
+    shown = (one.predictions, Path(options.files[0]).stem, dataset.columns)
     if options.out:
         metrics = report(*shown, Path(options.out), published, dataset.published_questions)
     else:
         metrics = show(*shown, published, dataset.published_questions)
-    tell(ours[0])
+    tell(one)
     if options.json:
-        listed = [{"question_id": question, "answer": text} for question, text in ours[0].unmapped.items()]
-        found = {"benchmark": options.benchmark, "missing": ours[0].missing, "unmapped": listed}
+        listed = [{"question_id": question, "answer": text} for question, text in one.unmapped.items()]
+        found = {"benchmark": options.benchmark, "missing": one.missing, "unmapped": listed}
         write_json(options.json, found | metrics)
 
 

@@ -38,7 +38,7 @@ def test_a_checkpoint_becomes_a_run_folder(tmp_path, command):
     assert (config.model.network, config.model.hidden, config.model.spm_frames) == ("tspm", 8, "first_k")
     model = build(config.model, FeatureSizes(**stored["sizes"]), len(stored["answers"]))
     model.load_state_dict(stored["model"])
-    for name, weight in convert(public)[0].items():
+    for name, weight in convert(public, "tspm")[0].items():
         assert torch.equal(model.state_dict()[name], weight)
 
 

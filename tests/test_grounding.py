@@ -85,26 +85,25 @@ def test_truth_files_become_masks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "change",
     [
-        ({"frame": None}, "'frame'"),
-        ({"frame": [100, "90"]}, "'frame'"),
-        ({"performers": None}, "'performers'"),
-        ({"performers": [{"box": None}]}, "'performers'"),
-        ({"performers": [{"box": [1, 2, 3], "sounding_segments": []}]}, "'performers'"),
-        ({"performers": [{"box": None, "sounding_segments": [0.5]}]}, "'performers'"),
-        ({"questions": ["0"]}, "'questions'"),
-        ({"questions": {"0": [1]}}, "'questions'"),
-        ({"questions": {"0": {"segments": [-1]}}}, "'questions'"),
+        {"frame": None},
+        {"frame": [100, "90"]},
+        {"frame": [100]},
+        {"performers": None},
+        {"performers": [{"box": None}]},
+        {"performers": [{"box": [1, 2, 3], "sounding_segments": []}]},
+        {"performers": [{"box": None, "sounding_segments": [0.5]}]},
+        {"questions": ["0"]},
+        {"questions": {"0": [1]}},
+        {"questions": {"0": {"segments": [-1]}}},
     ],
 )
-def test_a_truth_file_that_is_not_whole_is_named(tmp_path, change, said):
-    write_json(tmp_path / "v.json", TOLD | change)
-    with pytest.raises(UserError, match=rf"v\.json: field {said}.*; make truth and annotations together"):
-        truth_of(tmp_path, asked(1))
-    write_json(tmp_path / "v.json", [])
-    with pytest.raises(UserError, match=r"v\.json: field 'frame'"):
-        truth_of(tmp_path, asked(1))
+def test_a_truth_file_that_is_not_whole_is_named(tmp_path, change):
+    for held in (TOLD | change, []):
+        write_json(tmp_path / "v.json", held)
+        with pytest.raises(UserError, match=r"v\.json: is not as a truth file is written; make truth and annotations"):
+            truth_of(tmp_path, asked(1))
 
 
 def test_patches_lie_where_clip_saw_them():

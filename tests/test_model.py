@@ -68,7 +68,7 @@ def test_converted_weights_give_the_logits_and_selections_of_the_published_netwo
     for name, parameter in public.named_parameters():
         if name.endswith("bias"):
             nn.init.normal_(parameter, std=0.1)  # initially zero, so that a wrong bias would not show
-    weights, unused = convert(public_state_dict(public))
+    weights, unused = convert(public_state_dict(public), "tspm")
     model = build(TSPMOptions(spm_frames="first_k", tokens=sizes.shapes["token"][1]), sizes, 42).eval()
     model.load_state_dict(weights)
     given = inputs(4, sizes)
@@ -98,7 +98,7 @@ def test_a_public_checkpoint_that_lacks_a_key_is_refused():
     state = public_state_dict(PublicNetwork(dim=8))
     del state["module.av_fusion_fc.bias"]
     with pytest.raises(UserError, match=r"av_fusion_fc\.bias"):
-        convert(state)
+        convert(state, "tspm")
 
 
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())

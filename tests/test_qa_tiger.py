@@ -14,15 +14,15 @@ from nets.layers import QueryAttention
 from nets.network import build
 from nets.options import FeatureSizes
 from nets.qa_tiger import QATigerOptions
-from scripts.convert_public import convert_qa_tiger, main
-from scripts.profile_model import public_sizes
+from scripts.convert_public import convert, main
+from scripts.profile_model import WIDTHS, feature_sizes
 from tests.public_qa_tiger import PublicQATiger, public_state_dict
 from tests.small_run import make_data, trained
 from tests.synthetic import write_words
 from utils.checkpoint import load_checkpoint, load_run
 from utils.errors import UserError
 
-REAL = public_sizes(QATigerOptions.kinds, 60, 14, "ViT-L/14")
+REAL = feature_sizes(QATigerOptions.kinds, 60, 14, WIDTHS["ViT-L/14"])
 KINDS = {"audio": (6, 8), "frame": (6, 10), "token": (6, 5, 12), "words": (77, 9)}
 SMALL = FeatureSizes(6, KINDS, 11)
 OPTIONS = {"hidden": 32, "tokens": 5, "top_k": 3}
@@ -71,7 +71,7 @@ def public(mixed, sizes, **options):
 )
 def test_converted_weights_give_what_the_published_network_gives(sizes, options, theirs, ranking):
     network = public(ranking == "mixed", sizes, **theirs)
-    weights, unused = convert_qa_tiger(public_state_dict(network))
+    weights, unused = convert(public_state_dict(network), "qa_tiger")
     assert unused == []
     model = build(QATigerOptions(**options, ranking=ranking), sizes, 42).eval()
     model.load_state_dict(weights)

@@ -44,14 +44,14 @@ def test_a_row_is_what_the_ablation_s_file_says(file, row):
     table, name = row
     options = TABLES[table].rows[name].format(unmerged=577, second_features="data/music_avqa/features_b32").split()
     base = ["--config", str(ROOT / "configs/music_avqa.yaml")]
-    assert resolve([*base, *options]) == resolve([*base, "--config", str(ROOT / f"configs/ablations/{file}.yaml")])
+    assert resolve(*base, *options) == resolve(*base, "--config", str(ROOT / f"configs/ablations/{file}.yaml"))
 
 
 def test_every_row_of_ours_in_the_paper_is_run():
     assert TABLES["table3"].rows.keys() == TABLE3.keys()
     assert [row for row in TABLES["table7"].rows if row in TABLE7] == [row for row in TABLE7 if row.startswith("TSPM")]
     for k, s in TABLE4:
-        config = resolve(TABLES["table4"].rows[f"top_k {k}, {s} tokens"].split())
+        config = resolve(*TABLES["table4"].rows[f"top_k {k}, {s} tokens"].split())
         assert (config.model.top_k, config.model.tokens, config.data.tokens) == (k, s, s)
     for table in ("table1", "table2", "table3", "table6", "table7"):
         assert TABLES[table].rows["TSPM"] == ""

@@ -137,7 +137,7 @@ def test_what_is_missing_is_named(data, tmp_path):
 
 def test_the_commands_are_those_of_a_user(data):
     run = find_run("a", ["--config", str(data)], 3, "runs", Contents())
-    assert run.config == resolve(run.arguments)
+    assert run.config == resolve(*run.arguments)
     train, test = run.commands
     assert train == ["train.py", "--config", str(data), "--train.seed", "3", "--out", str(run.folder), "--resume"]
     assert test == ["test.py", "--run", str(run.folder)]

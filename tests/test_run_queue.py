@@ -72,7 +72,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(data):
-    return run_queue.resolve(["--config", str(data)])
+    return run_queue.resolve("--config", str(data))
 
 
 def trace(root):
@@ -188,7 +188,7 @@ import sys
 from pathlib import Path
 from scripts.reproduce import queue as run_queue
 from tests.test_run_queue import quick
-config = run_queue.resolve(["--config", sys.argv[1], "--train.epochs", "8"])
+config = run_queue.resolve("--config", sys.argv[1], "--train.epochs", "8")
 root = Path(sys.argv[2])
 print("ready", flush=True)
 try:
@@ -214,7 +214,7 @@ def test_a_killed_queue_goes_on_where_it_was(data, tmp_path):
     process.kill()
     process.wait()
     process.stderr.close()
-    config = run_queue.resolve(["--config", str(data), "--train.epochs", "8"])
+    config = run_queue.resolve("--config", str(data), "--train.epochs", "8")
     runs = [quick(tmp_path / name, config, seconds=0) for name in "ab"]
     assert work(runs, [{}]) == {}
     lines = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]

@@ -84,7 +84,7 @@ def test_truth_that_is_broken_is_named_before_any_answer(learn, score, tmp_path)
     ):
         whole = read_json(last)
         write_json(last, whole | change)
-        assert said.replace("last.json", f"{last}: field 'performers'") in score(*told, fails=True)
+        assert said.replace("last.json", f"{last}: is not as a truth file") in score(*told, fails=True)
         assert not (tmp_path / "run/test").exists()
         write_json(last, whole)
     score(*told)

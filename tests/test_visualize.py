@@ -36,7 +36,7 @@ SEEN = (8, 40)  # left and right of what CLIP sees of them
 
 def save_run(folder: Path, options: Path, *overrides: str) -> Path:
     """A run folder with an untrained model; fast."""
-    config = resolve(["--config", str(options), *overrides])
+    config = resolve("--config", str(options), *overrides)
     data = open_data(config.data, config.model.kinds, ["test"])
     sizes = FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
     torch.manual_seed(0)

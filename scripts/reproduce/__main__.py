@@ -14,7 +14,7 @@ all done, 1 some runs failed or cannot start, 2 wrong options.
 
 import argparse
 import dataclasses
-import logging
+import functools
 import shlex
 import statistics
 import sys
@@ -27,7 +27,7 @@ from nets.network import build
 from nets.options import FeatureSizes
 from scripts.profile_model import profile
 from scripts.reproduce.identity import Contents
-from scripts.reproduce.plan import Base, Baseline, Row, Table, choice_of_four, plan, print_plan, split_by_video
+from scripts.reproduce.plan import Base, Baseline, Planned, Row, Table, choice_of_four, plan, print_plan, split_by_video
 from scripts.reproduce.queue import Run, find_workers, resolve, work
 from scripts.reproduce.tables import write_table
 from utils.checkpoint import load_checkpoint
@@ -35,11 +35,6 @@ from utils.errors import UserError, command
 from utils.files import writing
 from utils.scoring.metrics import most_frequent, random_choice
 from utils.scoring.paper import LATER, LATER_AVQA, TABLE1, TABLE2, TABLE3, TABLE4, TABLE5, TABLE6, TABLE7
-
-
-def frequent(*by: str) -> Baseline:
-    """Always the most frequent answer of the training questions that agree in the columns `by`."""
-    return lambda train, test: most_frequent(train, test, by)
 
 
 def chance(_train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
@@ -72,8 +67,6 @@ def cost(run: Run) -> Row:
 
 
 COST = ("parameters", "trained", "GFLOP", "thop parameters", "thop G", "s/epoch", "All")
-COST_NAMES = {"parameters_M": "thop parameters", "flops_G": "thop G", "All": "All"}
-PAPER_COSTS = {name: {COST_NAMES[column]: value for column, value in row.items()} for name, row in TABLE6.items()}
 
 WITHOUT: dict[str, str | Baseline] = {
     "w/o all": "--model.network means",
@@ -85,8 +78,8 @@ WITHOUT: dict[str, str | Baseline] = {
 }
 BLIND: dict[str, str | Baseline] = {
     "question only": "--model.network means --model.means_of []",
-    "most frequent answer of each template": frequent("template"),
-    "most frequent answer": frequent(),
+    "most frequent answer of each template": functools.partial(most_frequent, by=("template",)),
+    "most frequent answer": most_frequent,
 }
 LESS: dict[str, str | Baseline] = {
     "w/o all": WITHOUT["w/o all"],
@@ -138,7 +131,7 @@ TABLES = {
     "table6": Table(
         "Table 6: parameters (M), FLOPs of a question (G), training",
         {"TSPM": "", "w/o all": WITHOUT["w/o all"], "question only": BLIND["question only"]},
-        PAPER_COSTS,
+        TABLE6,
         COST,
         measure=cost,
         note="GFLOP is true, a multiply-add is two; thop counts it once, and nothing of attention. s/epoch: the median "
@@ -165,8 +158,7 @@ TABLES = {
             "TSPM, published": PUBLISHED,
             **{name: LESS[name] for name in ("w/o all", "visual only", "audio only", "question only")},
         },
-        {},
-        ("A", "V", "AV", "All", "R@K", "AP", "pointing"),
+        columns=("A", "V", "AV", "All", "R@K", "AP", "pointing"),
         measure=perceived,
         reference="TSPM, learned",
     ),
@@ -175,8 +167,7 @@ TABLES = {
         {"TSPM, learned": LEARNED}
         | {name: f"{LEARNED} --config configs/ablations/learned_{file}.yaml" for name, file in PARTS.items()}
         | {"TSPM, published": PUBLISHED, "TSPM, as printed": f"--config configs/models/tspm_printed.yaml {PUBLISHED}"},
-        {},
-        ("A", "V", "AV", "All"),
+        columns=("A", "V", "AV", "All"),
         measure=validated,
         intervals=False,
         note="Validation questions, in the epoch that was kept; the test split is not looked at.",
@@ -192,9 +183,9 @@ TABLES = {
             "w/o all": WITHOUT["w/o all"],
         },
         {
-            "TSPM, published": TABLE1["TSPM"] | PAPER_COSTS["TSPM"],
-            "PSTP-Net": TABLE1["PSTP-Net"] | PAPER_COSTS["PSTP-Net"],
-            "ST-AVQA": TABLE1["ST-AVQA"] | PAPER_COSTS["ST-AVQA"],
+            "TSPM, published": TABLE1["TSPM"] | TABLE6["TSPM"],
+            "PSTP-Net": TABLE1["PSTP-Net"] | TABLE6["PSTP-Net"],
+            "ST-AVQA": TABLE1["ST-AVQA"] | TABLE6["ST-AVQA"],
             "w/o all": TABLE3["w/o all"],
         },
         ("A", "V", "AV", "All", "R@K", "AP", "pointing", *COST[:-1]),
@@ -214,7 +205,6 @@ TABLES = {
             "picture of another video": "--data.shuffle visual",
             "question only": BLIND["question only"],
         },
-        {},
         note="Trained and tested with the sound, or the picture, of another video of the same split.",
     ),
 }
@@ -251,20 +241,15 @@ def main(args: list[str] | None = None) -> int:
         raise UserError("--seeds must be different numbers")
     files = options.config or ["configs/bandstand.yaml"]
     arguments = [*(part for file in files for part in ("--config", file)), *overrides]
-    config = resolve(arguments)
+    config = resolve(*arguments)
     name, dry = Path(config.out).name, options.dry_run
     results, contents = options.results / name, Contents(keep=not dry)
-    base = Base(
-        arguments, options.seeds, options.runs / name, contents, {"second_features": f"{config.data.features}_b32"}
-    )
-    logging.getLogger("thop").setLevel(logging.WARNING)
-
+    base = Base(arguments, options.seeds, options.runs / name, contents)
     known: dict[Path, Run] = {}
-    chosen = {name: TABLES[name] for name in dict.fromkeys(options.tables)}
-    plans = {
-        name: plan(dataclasses.replace(table, rows={**table.rows, **dict(options.row)}), base, known)
-        for name, table in chosen.items()
-    }
+    plans: dict[str, Planned] = {}
+    for chosen in options.tables:
+        rows = {**TABLES[chosen].rows, **dict(options.row)}
+        plans[chosen] = plan(dataclasses.replace(TABLES[chosen], rows=rows), base, known)
     if old := sum(run.done and run.outdated for run in known.values()):
         print(f"{old} finished runs are older than files of the code; one is trained anew if its folder is moved away")
     if dry:

@@ -15,11 +15,11 @@ from configs import schema
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
 from dataset.feature_folder import THREADS
-from dataset.features import open_features
+from dataset.features import FeatureStore, open_features
 from dataset.kinds import KINDS, TRUTH, WORDS
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
-from utils.files import read_json, sha256, write_json
+from utils.files import array_sha256, read_json, sha256, write_json
 from utils.progress import tqdm
 from utils.scoring.grounding import truth_of
 
@@ -27,6 +27,7 @@ DIGITS = 12
 ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
 """Options that decide nothing, or that say where something is whose contents decide."""
 RECORD = ".digests.json"  # in the folder of a kind of features, so that they are read once
+Where = tuple[str, str, int, int | None]  # options of `data`: features, layout, segments, tokens
 
 
 def identity(config: schema.Config, contents: "Contents") -> str:
@@ -58,10 +59,10 @@ class Contents:
         if len(files) != 3:
             raise UserError("data.test names several files; a table is of one")
         where = (data.features, data.layout, data.segments, data.tokens)
-        manifests = open_features(*where[:2], kinds, *where[2:]).manifests
+        manifests = _opened(where, kinds).manifests
         prompts, asked = self._questions(files, data.dataset, data.prompts, data.sheet, data.spelling)
         videos = tuple(sorted(set(asked["video_id"])))
-        found = {kind: self._videos(kind, videos, *where) for kind in kinds if kind in KINDS}
+        found = {kind: self._videos(kind, videos, where) for kind in kinds if kind in KINDS}
         if data.missing == "skip":
             absent = {video for digests in found.values() for video, digest in digests.items() if digest is None}
             asked = asked[~asked["video_id"].isin(absent)]
@@ -71,16 +72,14 @@ class Contents:
             rows = zip(asked["video_id"], asked["question_id"], strict=True)
             told["truth"] = [truth[video]["questions"][question]["segments"] for video, question in rows]
         sentences = [tuple(asked[column]) for column in ("question_id", "question", "prompt")]
-        return _digest(
-            told
-            | {
-                "annotations": [sha256(path) for path in files],
-                "prompts": prompts,
-                "manifests": manifests,
-                "features": found,
-                "text": self._text(*sentences, WORDS in kinds, *where),
-            }
-        )
+        text = self._text(*sentences, WORDS in kinds, where)
+        read = {"annotations": [sha256(path) for path in files], "prompts": prompts, "manifests": manifests}
+        return _digest(told | read | {"features": found, "text": text})
+
+
+def _opened(where: Where, kinds: Sequence[str], text: bool = True) -> FeatureStore:
+    features, layout, segments, tokens = where
+    return open_features(features, layout, kinds, segments, tokens, text)
 
 
 def _questions(
@@ -91,30 +90,18 @@ def _questions(
     return table.templates, pd.concat(read_annotations(path, dataset, table).questions for path in files)
 
 
-def _text(
-    ids: Sequence[str],
-    questions: Sequence[str],
-    prompts: Sequence[str],
-    words: bool,
-    features: str,
-    layout: str,
-    segments: int,
-    tokens: int | None,
-) -> str:
+def _text(ids: Sequence[str], questions: Sequence[str], prompts: Sequence[str], words: bool, where: Where) -> str:
     """Digest of the text rows of the questions, and of their words."""
-    store = open_features(features, layout, (WORDS,) if words else (), segments, tokens)
-    text = store.read_text(ids, questions, prompts)
+    text = _opened(where, (WORDS,) if words else ()).read_text(ids, questions, prompts)
     digest = hashlib.sha256()
     for array in text[:-1] if text.words is None else text:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
-def _videos(
-    keep: bool, kind: str, videos: Sequence[str], features: str, layout: str, segments: int, tokens: int | None
-) -> dict[str, str | None]:
+def _videos(keep: bool, kind: str, videos: Sequence[str], where: Where) -> dict[str, str | None]:
     """SHA-256 of each video's data; None where they are missing or broken. What is as it was is not read again."""
-    folder = open_features(features, layout, (kind,), segments, tokens, text=False).folders[kind]
+    folder = _opened(where, (kind,), text=False).folders[kind]
     place = folder.path if folder.path.is_dir() else folder.path.parent
     known: dict[str, Any] = {}
     with contextlib.suppress(UserError):
@@ -124,7 +111,7 @@ def _videos(
 
     def read(video: str) -> str | None:
         try:
-            return hashlib.sha256(np.ascontiguousarray(folder.read([video])).data).hexdigest()
+            return array_sha256(folder.read([video]))
         except UserError:
             return None
 

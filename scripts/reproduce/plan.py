@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -16,13 +16,14 @@ from dataset.feature_folder import describe_faults
 from dataset.features import open_features
 from nets.network import build
 from nets.options import FeatureSizes
-from scripts.profile_model import forward_gflop, public_sizes
+from scripts.profile_model import WIDTHS, feature_sizes, forward_gflop
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
 from utils.errors import UserError
 from utils.files import read_json
 from utils.manifest import read_manifest
 
+SPLITS = ("train", "val", "test")
 ANSWERS = 100  # about; the classifier is a small part of what a run costs
 
 Row = Mapping[str, float]
@@ -30,40 +31,22 @@ Baseline = Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 """Of training and test questions, the test questions with `correct`: a share of 1."""
 
 
-def accuracy(run: Run) -> Row:
-    """The row that test.py wrote: accuracy by question type."""
-    return run.results["accuracy"]
-
-
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper.
-
-    rows: by name, the options of train.py that make the row, or a baseline
-    paper: rows as published for the data set `of`; one that has the name of ours stands below it
-    of: the data set that the paper's rows are for
-    columns: those that are printed; None: the averages of the data set, or all where it has none
-    by_type: print all columns of the data set
-    later: rows published after the paper
-    questions: raises `UserError` where the table is not of the configuration's questions
-    measure: what is printed of a run
-    intervals: print those of the test predictions beside it
-    note: what a reader must know of it
-    reference: the row that the others are compared with
-    """
+    """A table of the paper."""
 
     title: str
-    rows: Mapping[str, str | Baseline]
-    paper: Mapping[str, Row]
-    columns: Sequence[str] | None = None
-    by_type: bool = False
-    of: str = "music_avqa"
-    later: Mapping[str, Row] | None = None
-    questions: Callable[[Config], None] = lambda config: None
-    measure: Callable[[Run], Row] = accuracy
-    intervals: bool = True
-    note: str = ""
-    reference: str | None = None
+    rows: Mapping[str, str | Baseline]  # by name, the options of train.py that make the row, or a baseline
+    paper: Mapping[str, Row] = field(default_factory=dict)  # rows as published; one named as ours stands below it
+    columns: Sequence[str] | None = None  # those that are printed; None: averages of the data set, all if it has none
+    by_type: bool = False  # print all columns of the data set
+    of: str = "music_avqa"  # the data set that the published rows are for
+    later: Mapping[str, Row] | None = None  # rows published after the paper
+    questions: Callable[[Config], None] = lambda config: None  # raises `UserError` where it is not of these questions
+    measure: Callable[[Run], Row] = lambda run: run.results["accuracy"]  # what is printed of a run
+    intervals: bool = True  # print those of the test predictions beside it
+    note: str = ""  # what a reader must know of it
+    reference: str | None = None  # the row that the others are compared with
 
 
 class Base(NamedTuple):
@@ -73,7 +56,6 @@ class Base(NamedTuple):
     seeds: list[int]
     runs: Path  # folder of run folders
     contents: Contents  # of what the runs read
-    values: dict[str, Any]  # what `{names}` in a row's options stand for
 
 
 @dataclass
@@ -92,7 +74,7 @@ def split_by_video(config: Config) -> None:
     """Raise `UserError` where a recording is in two splits."""
     recording = DATASETS[config.data.dataset].recording
     split_of: dict[str, str] = {}
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         there = [path for path in config.data.files(split).values() if Path(path).exists()]
         for video in map(recording, annotated_videos(there, config.data.dataset)):
             if split_of.setdefault(video, split) != split:
@@ -113,7 +95,7 @@ def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
 
     Raises `UserError` for options that do not fit the table.
     """
-    config = resolve(base.arguments)
+    config = resolve(*base.arguments)
     table.questions(config)
     planned = Planned(table, config, {}, {}, {}, {})
     for name, own in table.rows.items():
@@ -121,64 +103,62 @@ def plan(table: Table, base: Base, known: dict[Path, Run]) -> Planned:
             continue
         runs = planned.runs[name] = {}
         try:
-            values = base.values | ({"unmerged": unmerged(config.data.features)} if "{unmerged}" in own else {})
-            planned.arguments[name] = row = [*base.arguments, *_words(own, values)]
-            planned.configs[name] = resolve(row)
+            planned.arguments[name] = row = [*base.arguments, *_words(own, config.data.features)]
+            planned.configs[name] = resolve(*row)
             for seed in base.seeds:
                 found = find_run(f"{name}, seed {seed}", row, seed, base.runs, base.contents)
                 runs[seed] = known.setdefault(found.folder, found)
         except UserError as error:
-            planned.reasons[name] = " ".join(str(error).split())
+            planned.reasons[name] = str(error)
     return planned
 
 
-def _words(options: str, values: dict[str, Any]) -> list[str]:
-    """A row's options as words, with `values` for the names in braces that are known."""
+def _words(options: str, features: str) -> list[str]:
+    """A row's options as words, with what stands for {second_features} and {unmerged} where these are `features`."""
+    options = options.replace("{second_features}", shlex.quote(f"{features}_b32"))
+    if "{unmerged}" in options:
+        options = options.replace("{unmerged}", str(unmerged(features)))
     try:
-        words = shlex.split(options)
+        return shlex.split(options)
     except ValueError as error:
         raise UserError(f"options {options!r}: {error}") from error
-    for name, value in values.items():
-        words = [word.replace(f"{{{name}}}", str(value)) for word in words]
-    return words
 
 
 def print_plan(plans: Sequence[Planned], base: Base) -> bool:
     """Print each table's runs with their cost, and what is missing. Returns whether nothing is."""
-    counted, flops, problems = set(), [], []
+    problems: list[str] = []
+    costs: dict[tuple[str, int], float] = {}  # of what is to do; while something is missing a run has no folder yet
     for planned in plans:
         print(f"\n{planned.table.title}")
         for name, own in planned.table.rows.items():
             if callable(own):
                 print(f"  {name}: no training")
                 continue
-            reason = planned.reasons.get(name)
             if name not in planned.configs:
-                print(f"  {name}: cannot be run: {reason}")
+                print(f"  {name}: cannot be run: {planned.reasons[name]}")
+                problems.append(planned.reasons[name])
                 continue
+            reason = planned.reasons.get(name)
             config, runs = planned.configs[name], planned.runs[name]
-            flop = training_flop(config) or 0.0
+            flop = training_flop(config)
             for seed in base.seeds:
-                run, key = runs.get(seed), (repr(config), seed)  # of what is missing a run has no folder yet
-                if key not in counted and not (run and run.done):
-                    flops.append(flop * (1 - len(run.epochs) / config.train.epochs if run else 1))
-                counted.add(key)
+                run = runs.get(seed)
+                if not (run and run.done):
+                    costs[repr(config), seed] = flop * (1 - len(run.epochs) / config.train.epochs if run else 1)
             states = ", ".join(f"seed {seed} {_state(runs.get(seed))}" for seed in base.seeds)
             print(f"  {name}: {'waits, see below' if reason else states}; {_readable(flop)} each")
             if reason or not all(run.done for run in runs.values()):
                 print(f"      python train.py {shlex.join(planned.arguments[name])} --train.seed SEED")
-            problems += [reason] if reason else []
-            if (lack := lacking(config)) and " ".join(lack.split()) not in problems:
-                problems.append(lack)
+            if problem := lacking(config) or reason:
+                problems.append(problem)
     at_once = 1
     try:
         at_once = len(find_workers(plans[0].config.train.device))
     except UserError as error:
         problems.append(str(error))
-    print(f"\n{len(flops)} runs to do" + (f", {_readable(sum(flops))}, {at_once} at a time" if flops else ""))
-    whole = not problems and not any(planned.reasons for planned in plans)
-    print("\n" + "\n".join(["nothing is missing"] if whole else dict.fromkeys(problems)))
-    return whole
+    print(f"\n{len(costs)} runs to do" + (f", {_readable(sum(costs.values()))}, {at_once} at a time" if costs else ""))
+    print("\n" + "\n".join(dict.fromkeys(problems) or ["nothing is missing"]))
+    return not problems
 
 
 def _state(run: Run | None) -> str:
@@ -188,18 +168,13 @@ def _state(run: Run | None) -> str:
 
 
 def _readable(flop: float) -> str:
-    if not flop:
-        return "cost not known yet"
-    for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
-        if flop >= size:
-            return f"{flop / size:.3g} {unit}"
-    return f"{flop / 1e9:.3g} GFLOP"
+    return f"{flop / 1e12:,.2f} TFLOP" if flop else "cost not known yet"
 
 
 def lacking(config: Config) -> str | None:
     """Why a run with this configuration cannot start, and how to mend it; None where it can. Writes nothing."""
     data = config.data
-    files = [path for split in ("train", "val", "test") for path in data.files(split).values()]
+    files = [path for split in SPLITS for path in data.files(split).values()]
     for path in files:
         if not Path(path).exists():
             made = "python -m scripts.render_bandstand" if data.truth else "python -m scripts.download"
@@ -210,37 +185,32 @@ def lacking(config: Config) -> str | None:
         return str(error)
     videos = annotated_videos(dict.fromkeys(files), data.dataset)
     if faults := store.check(videos):
-        listed = describe_faults(faults)
-        return (
-            f"{data.features}: {len(faults)} of {len(videos)} videos lack whole features; extract them again\n{listed}"
-        )
+        lacked = f"{len(faults)} of {len(videos)} videos lack whole features; extract them again"
+        return f"{data.features}: {lacked}\n{describe_faults(faults)}"
     return None
 
 
 def unmerged(features: str) -> int:
-    """Tokens of a frame before merging: those that the features on disk were merged from.
-
-    Raises `UserError` where there are none yet.
-    """
+    """Tokens of a frame before the features on disk were merged. Raises `UserError` where there are none yet."""
     for path in sorted(Path(features).glob("clip_token_*_source")):
         return read_manifest(path)["shape"][1]
     raise UserError(f"{features}: how many tokens a frame has unmerged is known once merged ones are extracted")
 
 
-def training_flop(config: Config) -> float | None:
+def training_flop(config: Config) -> float:
     """Floating-point operations of a whole training run: forward, and twice as many backward.
 
-    None where there are no questions yet; of features that are not there, the sizes of a public CLIP's are taken.
+    0 where there are no questions yet; of features that are not there, the sizes of a public CLIP's are taken.
     """
     data, kinds = config.data, config.model.kinds
     train = Path(data.train)
     if not train.exists():
-        return None
+        return 0.0
     try:
         store = open_features(data.features, data.layout, kinds, data.segments, data.tokens)
         sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
     except UserError:
-        sizes = public_sizes(kinds, data.segments, data.tokens, "ViT-L/14")
+        sizes = feature_sizes(kinds, data.segments, data.tokens, WIDTHS["ViT-L/14"])
     with torch.device("meta"):  # shapes without data
         gflop = forward_gflop(build(config.model, sizes, ANSWERS), sizes)
     return 3e9 * len(read_json(train)) * config.train.epochs * gflop

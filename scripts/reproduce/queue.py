@@ -6,8 +6,8 @@ folder that is moved away is trained anew. A folder is locked by the processes a
 runs, and a queue that was killed leaves its last run to finish or to be gone on with.
 """
 
+import contextlib
 import dataclasses
-import errno
 import fcntl
 import functools
 import json
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,13 @@ from configs import schema
 from scripts.reproduce.identity import Contents, identity
 from utils.cli import Parser
 from utils.errors import Interrupted, UserError
-from utils.files import sha256, unseal, write_bytes
+from utils.files import sha256, unseal, write_bytes, writing
 from utils.machine import usable_cores
 from utils.progress import tqdm
 from utils.scoring.predictions import read_predictions
 
 TICK = 0.5  # seconds between looks at the processes
 ROOT = Path(__file__).parents[2]
-WITHOUT_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,26 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """What test.py wrote of a run that is done: questions, accuracy, ..."""
-        return _whole(unseal, self.folder / "test/metrics.json")
+        with self._to_test_again():
+            return unseal(self.folder / "test/metrics.json")
 
     @property
     def predictions(self) -> pd.DataFrame:
         """The predictions table of a run that is done."""
         path, known = self.folder / "test/predictions.csv", self.results.get("predictions_sha256")
-        if known and _whole(sha256, path) != known:
-            raise UserError(f"{path}: holds something else than was written; {_test_again(path)}")
-        return _whole(read_predictions, path)
+        with self._to_test_again():
+            if known and sha256(path) != known:
+                raise UserError(f"{path}: holds something else than was written")
+            return read_predictions(path)
+
+    @contextlib.contextmanager
+    def _to_test_again(self) -> Iterator[None]:
+        """Name the remedy where a file of the test's results is broken."""
+        try:
+            yield
+        except UserError as error:
+            remedy = f"delete {self.folder / 'test/metrics.json'} and repeat the command, which tests the run again"
+            raise UserError(f"{error}; {remedy}") from error
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
@@ -78,12 +88,8 @@ class Run:
     @property
     def outdated(self) -> bool:
         """Whether files of the code that trains and answers are younger than the results of a run that is done."""
-        rooms = [
-            ROOT / "train.py",
-            ROOT / "test.py",
-            *(ROOT / room for room in ("configs", "dataset", "nets", "utils")),
-        ]
-        files = (path for room in rooms for path in ([room] if room.is_file() else room.rglob("*.py")))
+        rooms = (ROOT / room for room in ("configs", "dataset", "nets", "utils"))
+        files = [*ROOT.glob("*.py"), *(path for room in rooms for path in room.rglob("*.py"))]
         return max(path.stat().st_mtime for path in files) > (self.folder / "test/metrics.json").stat().st_mtime
 
     @property
@@ -93,25 +99,9 @@ class Run:
         yield ["test.py", "--run", str(self.folder)]
 
 
-def _whole(read: Callable, path: Path) -> Any:
-    """What `read` makes of a file of results."""
-    try:
-        return read(path)
-    except UserError as error:
-        raise UserError(f"{error}; {_test_again(path)}") from error
-
-
-def _test_again(path: Path) -> str:
-    return f"delete {path.with_name('metrics.json')} and repeat the command, which tests the run again"
-
-
-def resolve(arguments: Sequence[str]) -> schema.Config:
-    """The configuration that train.py would have with these arguments; a file is read once."""
-    return _resolve(tuple(arguments))
-
-
 @functools.cache
-def _resolve(arguments: tuple[str, ...]) -> schema.Config:
+def resolve(*arguments: str) -> schema.Config:
+    """The configuration that train.py would have with these arguments."""
     return schema.parse(Parser(prog="train.py"), arguments)[0]
 
 
@@ -120,7 +110,7 @@ def find_run(label: str, arguments: Sequence[str], seed: int, root: str | Path, 
 
     Raises `UserError` where an option does not fit or something that the run reads is missing.
     """
-    config = resolve(arguments)
+    config = resolve(*arguments)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
     return Run(label, (*arguments, "--train.seed", str(seed)), config, Path(root) / identity(config, contents))
 
@@ -129,9 +119,7 @@ def find_workers(device: str) -> list[dict[str, str]]:
     """What each worker adds to its runs' environment: one for every GPU; on the CPU, one for as many cores as a run has
     threads, so that OMP_NUM_THREADS=1 keeps every core busy with a run of its own, which suits narrow models.
 
-    As torchrun does, it says how many they are: each run takes its share of the machine's memory.
-
-    Raises `UserError` where a GPU is asked for and there is none.
+    It says how many they are: each run takes its share of the memory. Raises `UserError` where there is no GPU to use.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device is cuda, but PyTorch finds no GPU here; --train.device cpu runs without one")
@@ -149,20 +137,16 @@ def lock(folder: Path) -> int | None:
     The system frees it when all have ended that have the descriptor, or inherited it. A disk that has no locks is told:
     nothing guards its folders. Raises `UserError` where the folder cannot be written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError as error:
-            if error.errno not in WITHOUT_FLOCK:
-                raise
-            print(f"{folder}: this disk has no locks; let no other queue work on it", file=sys.stderr)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        print(f"{folder}: this disk has no locks; let no other queue work on it", file=sys.stderr)
     return descriptor
 
 
@@ -220,42 +204,38 @@ def work(runs: Sequence[Run], workers: Sequence[dict[str, str]]) -> dict[Path, s
     waiting = deque(run for run in runs if not run.done)
     if not waiting:
         return {}
-    active: list[_Job | None] = [None] * len(workers)
+    active: dict[int, _Job] = {}  # by the number of the worker
     failures: dict[Path, str] = {}
     told = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tqdm(total=len(waiting), unit="run") as bar:
-
-            def end(run: Run, reason: str = "") -> None:
-                if reason:
-                    failures[run.folder] = reason
-                    bar.write(f"failed: {run.label}: {reason} ({run.folder})", sys.stderr)
-                bar.update()
-
-            while waiting or any(active):
+            while waiting or active:
                 for number, worker in enumerate(workers):
-                    active[number] = active[number] or _next_job(waiting, worker, end)
+                    if number not in active and (job := _next_job(waiting, worker)):
+                        active[number] = job
                 time.sleep(TICK)
-                for number, job in enumerate(active):
-                    if job and job.finished():
-                        active[number] = None
+                for number, job in [*active.items()]:
+                    if job.finished():
+                        del active[number]
                         os.close(job.lock)
-                        end(job.run, job.reason() if job.process.returncode else "")
+                        if job.process.returncode:
+                            failures[job.run.folder] = reason = job.reason()
+                            bar.write(f"failed: {job.run.label}: {reason} ({job.run.folder})", sys.stderr)
+                bar.update(bar.total - len(waiting) - len(active) - bar.n)
     except KeyboardInterrupt:
         raise Interrupted("what was at work is saved; repeat the command to go on") from None
     finally:
-        left = [job for job in active if job]  # none, unless something went wrong
-        for job in left:
+        for job in active.values():  # none, unless something went wrong
             job.process.terminate()
-        for job in left:
+        for job in active.values():
             job.process.wait()
             os.close(job.lock)
         signal.signal(signal.SIGTERM, told)
     return failures
 
 
-def _next_job(waiting: deque[Run], worker: dict[str, str], end: Callable) -> _Job | None:
-    """Start the first waiting run that no other process works on; those that became done meanwhile are at an end."""
+def _next_job(waiting: deque[Run], worker: dict[str, str]) -> _Job | None:
+    """Start the first waiting run that no other process works on; those that became done meanwhile are left out."""
     for _ in range(len(waiting)):
         run = waiting.popleft()
         held = lock(run.folder)
@@ -263,7 +243,6 @@ def _next_job(waiting: deque[Run], worker: dict[str, str], end: Callable) -> _Jo
             waiting.append(run)
         elif run.done:
             os.close(held)
-            end(run)
         else:
             return _Job(run, worker, held)
     return None

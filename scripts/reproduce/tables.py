@@ -1,15 +1,16 @@
 """A table's files, made of its runs: rows that are means over seeds beside published rows, as Markdown and CSV.
 
-A row is a dict column -> number, as in `utils.scoring.metrics`; a table of predictions as in `utils.scoring.intervals`.
+A line is a dict by the columns of the CSV, those that are known: `row`, its name; `source`; `seeds`, where it is a
+mean over seeds; the columns of `utils.scoring.metrics`, with 95 % intervals as "<column> low" and "<column> high"; and
+what it has more than the reference row in "All": `difference` in percentage points with its limits, degrees of freedom
+`df`, and `p`, Holm's of all rows compared. A table of predictions is as in `utils.scoring.intervals`.
 """
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,50 +18,31 @@ import pandas as pd
 from dataset import DATASETS
 from dataset.annotations import read_annotations
 from dataset.text_prompt import PromptTable
-from scripts.reproduce.plan import Planned, Row
+from scripts.reproduce.plan import Planned, Row, Table
 from utils.errors import UserError
 from utils.files import write_bytes
 from utils.scoring.intervals import compare, holm, intervals_of
 from utils.scoring.metrics import Columns, accuracy_row
 
-
-class Difference(NamedTuple):
-    """What a row has more than the reference row in "All", percentage points; `p` is Holm's of all such rows."""
-
-    points: float
-    low: float
-    high: float
-    df: float  # degrees of freedom
-    p: float  # NaN where `compare` has none
+Line = dict[str, Any]
+Predictions = Sequence[pd.DataFrame]  # a table for each seed
 
 
-class Line(NamedTuple):
-    """A line of a table; a published one, or a baseline, has no seeds."""
-
-    name: str
-    source: str
-    mean: Row
-    seeds: int = 0
-    interval: Mapping[str, tuple[float, float]] = {}  # 95 %, by column
-    predictions: Sequence[pd.DataFrame] = ()  # a table for each seed; of a baseline one
-    difference: Difference | None = None
-
-
-def differences(
-    predictions: Mapping[str, Sequence[pd.DataFrame]], reference: str, columns: Columns
-) -> dict[str, Difference]:
-    """The difference of each row but `reference` to it, given the predictions of all seeds of each.
+def differences(predictions: Mapping[str, Predictions], reference: str, columns: Columns) -> dict[str, Line]:
+    """The difference of each row but `reference` to it, given the predictions of each.
 
     Raises `UserError` where they do not answer the same questions.
     """
+    names = {"low": "difference low", "high": "difference high"}
     found = {
-        name: compare(predictions[reference], tables, columns).to_dict("index")["All"]
+        name: compare(predictions[reference], tables, columns).rename(columns=names).to_dict("index")["All"]
         for name, tables in predictions.items()
         if name != reference
     }
     corrected = holm([row["p"] for row in found.values()])
+    told = ("difference", *names.values(), "df")
     return {
-        name: Difference(row["difference"], row["low"], row["high"], row["df"], p)
+        name: {column: row[column] for column in told} | {"p": p}
         for (name, row), p in zip(found.items(), corrected, strict=True)
     }
 
@@ -76,121 +58,122 @@ def write_markdown(
     """Write a table in a block for each heading: means, the interval of "All" where there is one, and the difference to
     `reference`."""
     text = [head]
-    interval = ["All, 95 %"] if any(line.interval for lines in blocks.values() for line in lines) else []
+    interval = ["All, 95 %"] if any("All low" in line for lines in blocks.values() for line in lines) else []
     against = [f"to {reference}", "95 %", "p"] if reference else []
     for heading, lines in blocks.items():
         cells = [["", "source", "seeds", *columns, *interval, *against]]
         cells.append(["---"] * 3 + ["---:"] * (len(cells[0]) - 3))
         for line in lines:
-            means = [f"{line.mean[column]:.2f}" if column in line.mean else "-" for column in columns]
-            cells.append([line.name, line.source, str(line.seeds or ""), *means])
+            means = [f"{line[column]:.2f}" if column in line else "-" for column in columns]
+            cells.append([line["row"], line["source"], str(line.get("seeds", "")), *means])
             if interval:
-                cells[-1].append(_range(line.interval.get("All")))
+                cells[-1].append(_limits(line, "All", ".2f") if "All low" in line else "")
             if reference:
-                cells[-1] += _against(line.difference)
+                cells[-1] += _against(line)
         text.append(f"**{heading}**\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in cells))
     wrapped = textwrap.TextWrapper(150, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     text.append("\n".join(wrapped.fill(f"- {note}") for note in notes))
     write_bytes(path, ("\n\n".join(text) + "\n").encode())
 
 
-def _range(limits: tuple[float, float] | None) -> str:
-    return "" if limits is None else f"{limits[0]:.2f} to {limits[1]:.2f}"
+def _limits(line: Line, name: str, form: str) -> str:
+    return f"{line[f'{name} low']:{form}} to {line[f'{name} high']:{form}}"
 
 
-def _against(difference: Difference | None) -> list[str]:
-    if difference is None:
+def _against(line: Line) -> list[str]:
+    if "p" not in line:
         return [""] * 3
-    points, low, high, _, p = difference
+    p = line["p"]
     level = "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return [f"{points:+.2f}", f"{low:+.2f} to {high:+.2f}", level]
+    return [f"{line['difference']:+.2f}", _limits(line, "difference", "+.2f"), level]
 
 
 def write_csv(path: str | Path, head: str, columns: Sequence[str], lines: Sequence[Line]) -> None:
-    """Write each line: name, source, seeds, each column with the limits of its interval, and the difference.
-
-    `head` is a comment.
-    """
-    buffer = io.StringIO()
-    buffer.write(f"# {head}\n")
-    out = csv.writer(buffer, lineterminator="\n")
-    limits = (name for column in columns for name in (column, f"{column} low", f"{column} high"))
-    out.writerow(["row", "source", "seeds", *limits, "difference", "difference low", "difference high", "df", "p"])
-    for line in lines:
-        numbers = [n for column in columns for n in (line.mean.get(column), *line.interval.get(column, (None, None)))]
-        numbers += (line.difference or [None] * 5)[:-1]
-        rounded = ["" if number is None else f"{number:.4f}" for number in numbers]
-        p = f"{line.difference.p:.3g}" if line.difference else ""
-        out.writerow([line.name, line.source, line.seeds or "", *rounded, p])
-    write_bytes(path, buffer.getvalue().encode())
+    """Write the lines, of means these columns; `head` is a comment."""
+    means = [name for column in columns for name in (column, f"{column} low", f"{column} high")]
+    against = ["difference", "difference low", "difference high", "df", "p"]
+    table = pd.DataFrame(lines).reindex(columns=["row", "source", "seeds", *means, *against])
+    table["seeds"] = table["seeds"].astype("Int64")
+    table["p"] = table["p"].map("{:.3g}".format, na_action="ignore")
+    written = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_bytes(path, f"# {head}\n{written}".encode())
 
 
 def write_table(path: Path, planned: Planned, head: str, failures: dict[Path, str]) -> None:
     """Write a table as Markdown and CSV to `path` with their endings; our rows above the paper's."""
     table, config = planned.table, planned.config
     columns = DATASETS[config.data.dataset].columns
-    ours = {row: line for row in table.rows if (line := _line(planned, row, columns))}
+    predictions = {row: held for row in table.rows if (held := _predictions(planned, row))}
+    ours = {row: _line(planned, row, held, columns) for row, held in predictions.items()}
     notes = [table.note] if table.note else []
     reference = table.reference if table.reference in ours and len(ours) > 1 else None
     if reference:
         try:
-            gained = differences({row: line.predictions for row, line in ours.items()}, reference, columns)
-            ours |= {row: ours[row]._replace(difference=found) for row, found in gained.items()}
+            for row, found in differences(predictions, reference, columns).items():
+                ours[row] |= found
         except UserError as error:
             notes.append(f"Not compared with {reference}: {error}")
             reference = None
-    comparable = config.data.dataset == table.of or config.data.truth
+    comparable = config.data.dataset == table.of
     lines, others = [], dict(table.paper if comparable else {})
     for row in table.rows:
         lines += [ours[row]] if row in ours else []
-        lines += [Line(row, "TSPM paper", others.pop(row))] if row in others else []
+        lines += [_published(row, "TSPM paper", others.pop(row))] if row in others else []
     name = Path(config.out).name
     on = f"Bandstand ({name}, generated)" if config.data.truth else f"{DATASETS[config.data.dataset].title} ({name})"
     blocks = {f"This project, on {on}": lines}
     if others:
-        blocks["Other rows of the paper"] = [Line(row, "TSPM paper", others[row]) for row in others]
+        blocks["Other rows of the paper"] = [_published(row, "TSPM paper", others[row]) for row in others]
     if table.later and comparable:
         blocks["Published later (* second-hand, + tunes encoders or a language model)"] = [
-            Line(row, "later", table.later[row]) for row in table.later
+            _published(row, "later", table.later[row]) for row in table.later
         ]
-    shown = table.columns or _columns(planned, ours)
-    notes += _notes(planned, list(ours.values()), reference, failures)
+    shown = table.columns or _columns(table, predictions, columns)
+    notes += _notes(planned, predictions, reference, failures)
     write_markdown(path.with_suffix(".md"), f"# {table.title}, on {on}\n\n    {head}", shown, blocks, notes, reference)
     write_csv(path.with_suffix(".csv"), head, shown, [line for block in blocks.values() for line in block])
 
 
-def _line(planned: Planned, row: str, columns: Columns) -> Line | None:
-    """What was measured of a row of ours, the mean of its seeds; None where none of its runs is done."""
+def _published(row: str, source: str, values: Row) -> Line:
+    return {"row": row, "source": source, **values}
+
+
+def _predictions(planned: Planned, row: str) -> Predictions:
+    """The predictions of a row of ours, a table for each run that is done; of a baseline one."""
     own, data = planned.table.rows[row], planned.config.data
-    if callable(own):
-        prompts = PromptTable.read(data.prompts, data.sheet)
-        train, test = (
-            pd.concat(read_annotations(path, data.dataset, prompts).questions for path in data.files(split).values())
-            for split in ("train", "test")
-        )
-        predictions, seeds = [own(train, test)], 0
-        measured: list[Row] = [accuracy_row(predictions[0], columns)]
-    else:
-        runs = [run for run in planned.runs[row].values() if run.done]
-        if not runs:
-            return None
-        predictions, seeds = [run.predictions for run in runs], len(runs)
-        measured = [planned.table.measure(run) for run in runs]
-    mean = {column: float(np.mean([one[column] for one in measured])) for column in measured[0]}
-    interval = intervals_of(predictions, columns) if planned.table.intervals else {}
-    return Line(row, "this project", mean, seeds, interval, predictions)
+    if not callable(own):
+        return [run.predictions for run in planned.runs[row].values() if run.done]
+    prompts = PromptTable.read(data.prompts, data.sheet)
+    train, test = (
+        pd.concat(read_annotations(path, data.dataset, prompts).questions for path in data.files(split).values())
+        for split in ("train", "test")
+    )
+    return [own(train, test)]
 
 
-def _columns(planned: Planned, ours: dict[str, Line]) -> list[str]:
+def _line(planned: Planned, row: str, predictions: Predictions, columns: Columns) -> Line:
+    """What was measured of a row of ours, the mean of its seeds."""
+    runs = [run for run in planned.runs.get(row, {}).values() if run.done]
+    measured = [planned.table.measure(run) for run in runs] or [accuracy_row(predictions[0], columns)]
+    line: Line = {"row": row, "source": "this project"} | ({"seeds": len(runs)} if runs else {})
+    line |= {column: float(np.mean([one[column] for one in measured])) for column in measured[0]}
+    if planned.table.intervals:
+        for column, (low, high) in intervals_of(predictions, columns).items():
+            line |= {f"{column} low": low, f"{column} high": high}
+    return line
+
+
+def _columns(table: Table, ours: dict[str, Predictions], columns: Columns) -> list[str]:
     """The columns of the data set that a table prints."""
-    groups = DATASETS[planned.config.data.dataset].columns.averages.values()
+    groups = columns.averages.values()
     if groups:
-        return [*(column for group in groups for column in (group if planned.table.by_type else group[-1:])), "All"]
-    found = {column for line in ours.values() for column in line.mean}
-    return [*sorted(found - {"All"}), "All"]
+        return [*(column for group in groups for column in (group if table.by_type else group[-1:])), "All"]
+    return [*dict.fromkeys(column for asked, *_ in ours.values() for column in columns.masks(asked))]
 
 
-def _notes(planned: Planned, ours: list[Line], reference: str | None, failures: dict[Path, str]) -> list[str]:
+def _notes(
+    planned: Planned, ours: dict[str, Predictions], reference: str | None, failures: dict[Path, str]
+) -> list[str]:
     """What a reader of the table must know."""
     notes = []
     if planned.config.data.truth:
@@ -199,19 +182,19 @@ def _notes(planned: Planned, ours: list[Line], reference: str | None, failures: 
             "7), other questions about other videos: their order can be compared with ours, their height cannot."
         )
     if ours and planned.table.intervals:
-        asked, videos = max((len(line.predictions[0]), line.predictions[0]["video_id"].nunique()) for line in ours)
+        asked, videos = max((len(table), table["video_id"].nunique()) for table, *_ in ours.values())
         notes.append(
             f"{asked} test questions about {videos} videos. Intervals are over other videos and other seeds: SE² is "
             "that of the seeds' mean over resampled videos + the seeds' variance / their number, with Student's t."
         )
-        if once := [line.name for line in ours if line.seeds == 1]:
+        if once := [row for row, tables in ours.items() if row in planned.runs and len(tables) == 1]:
             notes.append(f"Of one seed, so over other videos alone: {'; '.join(once)}.")
     if reference:
         notes.append(
             f"Differences to {reference} are on the same questions; p is two-sided, and corrected for "
             f"the number of rows compared, {len(ours) - 1} (Holm)."
         )
-    notes += [f"Not run: {row}: {reason}" for row, reason in planned.reasons.items()]
+    notes += [f"Not run: {row}: {' '.join(reason.split())}" for row, reason in planned.reasons.items()]
     for by_seed in planned.runs.values():
         notes += [f"Failed: {run.label}: {failures[run.folder]}" for run in by_seed.values() if run.folder in failures]
     return notes

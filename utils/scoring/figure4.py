@@ -40,6 +40,8 @@ GAP, BETWEEN = 0.06, 0.32  # between frames, between blocks
 HEAD, LABEL, LINE = 0.55, 0.17, 0.16  # the legend, a frame's label, a line of words
 MODELS = 0.14  # between the rows of two models
 COLUMNS = 5  # frames in a row
+FRAME = (WIDE + GAP) / COLUMNS - GAP  # the width of one
+THIN = 0.6 + 0.5 * FRAME  # of outlines on it, in points
 
 
 Words = list[tuple[str, dict]]  # lines, each with its style
@@ -116,11 +118,9 @@ class _Place:
             self.text(MARGIN, number * LINE, line, **style)
 
 
-def _layout(example: Example) -> tuple[int, float, float]:
-    """Rows of the frames, and the width and height of a frame's place."""
-    shape = min(max(frame.size[1] / frame.size[0] for frame in example.frames), 1.25)  # height / width
-    wide = (WIDE + GAP) / COLUMNS - GAP
-    return math.ceil(len(example.frames) / COLUMNS), wide, wide * shape
+def _tall(example: Example) -> float:
+    """The height of a frame's place."""
+    return FRAME * min(max(frame.size[1] / frame.size[0] for frame in example.frames), 1.25)
 
 
 def _axis_height(example: Example) -> float:
@@ -128,8 +128,8 @@ def _axis_height(example: Example) -> float:
 
 
 def _row_height(example: Example, words: Words) -> float:
-    rows, _, tall = _layout(example)
-    return max(_axis_height(example) + rows * (LABEL + tall + GAP), LINE * len(words))
+    rows = math.ceil(len(example.frames) / COLUMNS)
+    return max(_axis_height(example) + rows * (LABEL + _tall(example) + GAP), LINE * len(words))
 
 
 def _height(block: list[Example]) -> float:
@@ -189,14 +189,14 @@ def _look(top: _Place, example: Example) -> None:
     """What one model looked at: the time line, below it the frames."""
     left = MARGIN + TEXT + AXIS
     _time_line(top, left, example)
-    _, wide, tall = _layout(example)
+    tall = _tall(example)
     most = max((frame.heat.max() for frame in example.frames if frame.heat is not None), default=0)
     most = most or 1  # all on class tokens, which have no place
     for number, frame in enumerate(example.frames):
         row, column = divmod(number, COLUMNS)
         down = _axis_height(example) + row * (LABEL + tall + GAP) + LABEL
-        axes = top.axes(left + column * (wide + GAP), down, wide, tall)
-        _draw_frame(axes, frame, example.start, example.fit, most, thin=0.6 + 0.5 * wide)
+        axes = top.axes(left + column * (FRAME + GAP), down, FRAME, tall)
+        _draw_frame(axes, frame, example.start, example.fit, most)
 
 
 def _time_line(top: _Place, left: float, example: Example) -> None:
@@ -216,26 +216,22 @@ def _time_line(top: _Place, left: float, example: Example) -> None:
         lowest, down = top.axes(left, down + 0.07, WIDE, MEL - 0.07), down + MEL
         lowest.imshow(example.mel, origin="lower", aspect="auto", cmap="magma", extent=(0, segments, 0, 1))
         lowest.set_yticks([0.5], ["log-mel"])
-        lowest.tick_params(left=False, labelsize=7.5)
-        bars.tick_params(bottom=False, labelbottom=False)
     if example.true is not None:
         lowest = top.axes(left, down + 0.07, WIDE, BAND - 0.07)
         lowest.broken_barh([(segment, 1) for segment in example.true], (0, 1), color=GREEN)
         lowest.set(xlim=(0, segments), ylim=(0, 1))
         lowest.set_yticks([0.5], ["true"])
-        lowest.tick_params(left=False, labelsize=7.5)
         lowest.spines[:].set_color(GREY)
+    if lowest is not bars:
         bars.tick_params(bottom=False, labelbottom=False)
+        lowest.tick_params(left=False, labelsize=7.5)
     step = 5 if segments > 10 else 1
     ticks = range(0, segments + 1, step)
     lowest.set_xticks(ticks, [f"{example.start + second:g} s" for second in ticks])
 
 
-def _draw_frame(axes: Axes, frame: Frame, start: float, fit: str | None, most: float, thin: float) -> None:
-    """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat.
-
-    `start` is the second of segment 0; `thin` the width of outlines, in points.
-    """
+def _draw_frame(axes: Axes, frame: Frame, start: float, fit: str | None, most: float) -> None:
+    """Draw a frame with its heat, opaque at `most`, and without colour, so that what is coloured is heat."""
     width, height = frame.size
     image, whole = frame.image, (0, width, height, 0)
     if frame.heat is not None:
@@ -252,8 +248,8 @@ def _draw_frame(axes: Axes, frame: Frame, start: float, fit: str | None, most: f
         for x0, y0, x1, y1 in sides:  # two of them are empty, or all
             axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, color="white", alpha=0.7, linewidth=0))
     for x0, y0, x1, y1 in frame.boxes:
-        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=GREEN, linewidth=thin)
-        outline.set_path_effects([withStroke(linewidth=thin + 1, foreground="white")])
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=GREEN, linewidth=THIN)
+        outline.set_path_effects([withStroke(linewidth=THIN + 1, foreground="white")])
         axes.add_patch(outline)
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.set_anchor("NW")

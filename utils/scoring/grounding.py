@@ -32,38 +32,29 @@ def truth_of(folder: str | Path, questions: pd.DataFrame) -> Truth:
             f"python -m scripts.render_bandstand --out {Path(folder).parent}"
         )
         held = read_json(path)
-        if field := _faulty(held):
-            raise UserError(f"{path}: field {field!r} is not as a truth file has it; {remedy}")
+        if not _is_truth(held):
+            raise UserError(f"{path}: is not as a truth file is written; {remedy}")
         if absent := set(asked) - held["questions"].keys():
             raise UserError(f"{path}: lacks question {min(absent)}; {remedy}")
         truth[str(video)] = held
     return truth
 
 
-def _faulty(held: Any) -> str | None:
-    """The first field of a truth file that is not as described above, if any is."""
+def _is_truth(held: Any) -> bool:
+    """Whether a truth file holds what is described above."""
 
-    def numbers(value: Any, count: int) -> bool:
-        return len(value) == count and all(type(each) in (int, float) for each in value)
+    def numbers(values: Any, count: int) -> bool:
+        return len(values) == count and all(type(n) in (int, float) for n in values)
 
-    def segments(value: Any) -> bool:
-        return all(type(each) is int and each >= 0 for each in value)
-
-    def performer(value: Any) -> bool:
-        return (value["box"] is None or numbers(value["box"], 4)) and segments(value["sounding_segments"])
-
-    checks = {
-        "frame": lambda value: numbers(value, 2),
-        "performers": lambda value: all(map(performer, value)),
-        "questions": lambda value: all(q["segments"] is None or segments(q["segments"]) for q in value.values()),
-    }
-    for field, whole in checks.items():
-        try:
-            if not whole(held[field]):
-                return field
-        except (AttributeError, KeyError, TypeError):
-            return field
-    return None
+    try:
+        performers, questions = held["performers"], held["questions"].values()
+        boxes = [performer["box"] for performer in performers if performer["box"] is not None]
+        segments = [s for performer in performers for s in performer["sounding_segments"]]
+        segments += [s for question in questions for s in question["segments"] or []]
+        placed = numbers(held["frame"], 2) and all(numbers(box, 4) for box in boxes)
+        return placed and all(type(segment) is int and segment >= 0 for segment in segments)
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def true_segments(questions: pd.DataFrame, truth: Truth, segments: int) -> np.ndarray:
@@ -115,10 +106,7 @@ def pointing(
 
 
 def by_column(questions: pd.DataFrame, columns: Columns, scores: Scores) -> pd.DataFrame:
-    """The mean of each score over the questions that count, in per cent, and their number n, by column.
-
-    Empty if no question counts.
-    """
+    """Mean of each score over the questions that count, in per cent, and their number n, by column; empty if none."""
     counted = ~np.isnan(np.stack(list(scores.values()))).any(axis=0)
     if not counted.any():
         return pd.DataFrame()
@@ -222,11 +210,9 @@ def spread(weights: np.ndarray, source: np.ndarray) -> np.ndarray:
     `source` (K, 1 + P) maps the class token and the patches to tokens. No patch merges into the class token, so what
     the audio gives to it is on no patch.
     """
-    heat = np.zeros((len(source), source.shape[1] - 1))
-    for k, tokens in enumerate(source):
-        patches = np.bincount(tokens[1:], minlength=weights.shape[1])  # of each token
-        heat[k] = (weights[k] / np.maximum(patches, 1))[tokens[1:]]
-    return heat
+    tokens = source[:, 1:]
+    patches = np.stack([np.bincount(each, minlength=weights.shape[1]) for each in tokens])  # (K, S), of each token
+    return np.take_along_axis(weights / np.maximum(patches, 1), tokens, axis=1)
 
 
 def _ranking(weights: np.ndarray) -> np.ndarray:

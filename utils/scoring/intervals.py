@@ -20,7 +20,6 @@ import pandas as pd
 
 from utils.errors import UserError
 from utils.scoring.metrics import Columns
-from utils.text import normalised
 
 LEVEL = 0.05  # of the intervals, which are of 95 %
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
@@ -36,29 +35,20 @@ def intervals_of(
     questions, sides = _aligned([tables], score)
     if questions.empty:
         return {}
-    found = _judged(questions, sides, columns)
-    limits = found[["low", "high"]].clip(0, 100).to_numpy().tolist()
-    return {column: (low, high) for column, (low, high) in zip(found.index, limits, strict=True)}
+    limits = _judged(questions, sides, columns)[["low", "high"]].clip(0, 100)
+    return {column: (low, high) for column, low, high in limits.itertuples()}
 
 
-def compare(
-    a: Sequence[pd.DataFrame],
-    b: Sequence[pd.DataFrame],
-    columns: Columns,
-    score: str = "correct",
-) -> pd.DataFrame:
-    """What the side `b` gains over the side `a` on the same questions, by column.
+def compare(a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], columns: Columns) -> pd.DataFrame:
+    """What the side `b` answers more than the side `a` of the same questions, by column.
 
     Returns a table indexed by column: n, a and b (mean scores, %), difference (b - a, percentage points), the limits
     low and high of its 95 % interval, the degrees of freedom df, and p, two-sided. That is of the column alone: correct
     what stands for one question among several with `holm`. It is NaN of a single video, and where all videos gain as
     much: there nothing is known of what varies.
-    Raises `UserError` unless all answer the same questions with the same annotated answers.
+    Raises `UserError` unless all answer the same questions.
     """
-    questions, sides = _aligned([a, b], score)
-    if questions.empty:
-        raise UserError(f"no question has a {score} on both sides; there is nothing to compare")
-    return _judged(questions, sides, columns)
+    return _judged(*_aligned([a, b], "correct"), columns)
 
 
 def _judged(questions: pd.DataFrame, sides: Sequence[np.ndarray], columns: Columns) -> pd.DataFrame:
@@ -148,36 +138,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _aligned(sides: Sequence[Sequence[pd.DataFrame]], score: str) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The questions that count on every side, and each side's scores (runs, Q) of them; NaN where one does not count.
 
-    Videos and types are those of the first table.
+    Videos and types are those of the first table. Raises `UserError` where another holds other questions.
     """
     first = sides[0][0]
     scores = []
     for side in sides:
         for table in side:
-            _require_same_questions(first, table)
+            if differ := set(first["question_id"]) ^ set(table["question_id"]):
+                raise UserError(
+                    f"two predictions answer different questions: {len(differ)} are in one of them alone, e.g. "
+                    f"question {min(differ)}; compare predictions for one split"
+                )
         rows = [table.set_index("question_id")[score].loc[first["question_id"]] for table in side]
         scores.append(np.stack([row.to_numpy(dtype=float) for row in rows]))
     counted = np.logical_and.reduce([~np.isnan(side).all(axis=0) for side in scores])
     return first[counted], [side[:, counted] for side in scores]
-
-
-def _require_same_questions(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    """Raise `UserError` unless two tables hold the same questions and, where they tell, the same answers to them."""
-    only_a = set(a["question_id"]) - set(b["question_id"])
-    only_b = set(b["question_id"]) - set(a["question_id"])
-    if only_a or only_b:
-        example = min(only_a or only_b)
-        raise UserError(
-            f"two predictions answer different questions: {len(only_a)} are only in the first and {len(only_b)} "
-            f"only in the second, e.g. question {example}; compare predictions for one split"
-        )
-    if "answer" not in a or "answer" not in b:
-        return
-    both = a.merge(b, on="question_id", validate="one_to_one")
-    differ = both[both["answer_x"].map(normalised) != both["answer_y"].map(normalised)]
-    if len(differ):
-        one = differ.iloc[0]
-        raise UserError(
-            f"the annotated answers of {len(differ)} questions differ between the predictions, e.g. question "
-            f"{one['question_id']}: {one['answer_x']!r} and {one['answer_y']!r}; score all by one annotation"
-        )

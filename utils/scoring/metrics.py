@@ -6,7 +6,7 @@ answers are chosen among a few, `choices` (the strings offered). A *predictions*
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +18,11 @@ from utils.text import normalised
 
 @dataclass(frozen=True)
 class Columns:
-    """How the questions of a data set fall into the columns of a results row; by default one for each type there is.
+    """How the questions of a data set fall into the columns of a results row; by default one for each type there is."""
 
-    types: column -> (modality, type) of its questions, in print order; empty: a column for each type, sorted
-    averages: modality -> (column of its average, columns that stand before it)
-    """
-
+    # Column -> (modality, type) of its questions, in print order; empty: a column for each type, sorted.
     types: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    # Modality -> its columns, the last of which is their average.
     averages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def masks(self, questions: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -86,16 +84,14 @@ def most_frequent(train: pd.DataFrame, test: pd.DataFrame, by: Sequence[str] = (
     overall = Counter(train["answer"].map(normalised))
     groups = {key: Counter(answers.map(normalised)) for key, answers in train.groupby(list(by))["answer"]} if by else {}
     keys = list(test[list(by)].itertuples(index=False, name=None)) if by else [()] * len(test)
-    if "choices" not in test:
-        best = {key: counter.most_common(1)[0][0] for key, counter in groups.items()}
-        anywhere = overall.most_common(1)[0][0]
-        return judge(test, [best.get(key, anywhere) for key in keys])
+    offered = test["choices"] if "choices" in test else [None] * len(test)
 
-    def frequency(counter: Counter[str]) -> Callable[[str], tuple[int, int]]:
-        return lambda choice: (counter[normalised(choice)], overall[normalised(choice)])
+    def best(counter: Counter[str], choices: Sequence[str] | None) -> str:
+        if choices is None:
+            return counter.most_common(1)[0][0]
+        return max(choices, key=lambda choice: (counter[normalised(choice)], overall[normalised(choice)]))
 
-    counters = (groups.get(key, overall) for key in keys)
-    return judge(test, [max(c, key=frequency(counter)) for c, counter in zip(test["choices"], counters, strict=True)])
+    return judge(test, [best(groups.get(key, overall), choices) for key, choices in zip(keys, offered, strict=True)])
 
 
 def random_choice(questions: pd.DataFrame) -> float:

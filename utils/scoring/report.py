@@ -39,12 +39,9 @@ def report(
     others = published_questions not in (None, len(predictions))
     written = ["predictions.csv", "metrics.json", "confusion.png", "accuracy.png"]
     if measures := measure():
-        metrics |= {
-            title: by_column(predictions, columns, scores).to_dict("index") for title, scores in measures.items()
-        }
-        metrics["measures_interval95"] = {
-            title: print_measure(title, predictions, columns, scores) for title, scores in measures.items()
-        }
+        metrics["measures_interval95"] = {}
+        for title, scores in measures.items():
+            metrics[title], metrics["measures_interval95"][title] = print_measure(title, predictions, columns, scores)
         write_grounding(out / "grounding.csv", predictions, measures)
         written.append("grounding.csv")
     if "template" in predictions:
@@ -82,21 +79,19 @@ def show(
     return {"questions": len(predictions), "accuracy": row, "interval95": interval}
 
 
-def print_measure(
-    title: str, questions: pd.DataFrame, columns: Columns, scores: Scores
-) -> dict[str, dict[str, tuple[float, float]]]:
-    """Print the table of a measure; returns the 95 % interval of each of its scores by column."""
+def print_measure(title: str, questions: pd.DataFrame, columns: Columns, scores: Scores) -> tuple[dict, dict]:
+    """Print the table of a measure; returns it by column, and the 95 % interval of each of its scores by column."""
     table = by_column(questions, columns, scores)
     print(f"\n{title}, % (n questions)")
     if table.empty:
         print("no question to measure it on")
-        return {}
+        return {}, {}
     intervals = {
         name: intervals_of([questions.assign(**{name: values})], columns, name) for name, values in scores.items()
     }
     limits = ("{} {:.1f} to {:.1f}".format(name, *interval["All"]) for name, interval in intervals.items())
     print(f"{table.round(1).to_string()}\n95 % interval over videos, All: {'; '.join(limits)}")
-    return intervals
+    return table.to_dict("index"), intervals
 
 
 def errors_by_template(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +103,7 @@ def errors_by_template(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for template, asked in predictions.groupby("template", sort=True):
         wrong = asked[~asked["correct"]]
-        frequent = wrong["prediction"].value_counts().sort_index().idxmax() if len(wrong) else ""
+        frequent = wrong["prediction"].mode().get(0, "")  # of equals the alphabetically first
         first = wrong.assign(other=wrong["prediction"] != frequent).sort_values("other", kind="stable")
         rows.append(
             {
