@@ -9,11 +9,13 @@ cd "$(dirname "$0")/.."
 bandstand=data/bandstand assets=assets/bandstand logs=runs/demo
 mkdir -p $logs
 
-job=
+steps=() job=
 trap 'if [ "$job" ]; then kill -- -$job 2>/dev/null && wait $job; fi || true' EXIT # it saves where it is
 
+# step TITLE: what follows belongs to it
 step() {
-    printf '\n== %s (after %d s)\n' "$*" $SECONDS
+    steps+=("$SECONDS $*")
+    printf '\n== %s\n' "$*"
 }
 
 # beside JOB: runs that function in the background; what it says goes to runs/demo/JOB.log
@@ -71,7 +73,12 @@ beside picture
 python test.py --run runs/bandstand
 join 1
 
-step done
+printf '\n== %d seconds\n' $SECONDS
+steps+=("$SECONDS")
+for ((i = 0; i + 1 < ${#steps[@]}; i++)); do
+    took=$((${steps[i + 1]%% *} - ${steps[i]%% *}))
+    printf '%5d s %3d %%  %s\n' $took $((SECONDS ? 100 * took / SECONDS : 0)) "${steps[i]#* }"
+done
 cat <<'TXT'
 
 Look at runs/bandstand/figure4.png (when and where both models looked), runs/bandstand/test/accuracy.png and confusion.png.
