@@ -56,10 +56,15 @@ def open_run(path: Path, split: str, overrides: Sequence[str]) -> Iterator[Store
         sizes = FeatureSizes(config.data.segments, data.store.shapes, data.store.text_width)
         require_same_features(stored, sizes, data, config.data)
         model = build(config.model, sizes, len(data.vocabulary)).to(runtime.device)
-        threads = config.train.threads and min(config.train.threads, own_cores())  # trained on a larger machine
-        set_threads(model, config.train.batch_size * config.data.segments, threads)
+        set_stored_threads(model, config)
         load_weights(model, stored["model"], path)
         yield StoredRun(config, data, model, runtime)
+
+
+def set_stored_threads(model: Network, config: Config) -> None:
+    """Let as many threads share an operator as in training, where this machine has them."""
+    threads = config.train.threads and min(config.train.threads, own_cores())
+    set_threads(model, config.train.batch_size * config.data.segments, threads)
 
 
 def describe_run(config: Config, data: Data, sizes: FeatureSizes) -> dict[str, Any]:

@@ -17,10 +17,10 @@ import json
 from pathlib import Path
 
 from scripts.answering.answerer import Answerer
-from scripts.answering.answers import Answer, Look
-from scripts.answering.picture import draw
+from scripts.answering.answers import Answer, draw
 from utils.errors import UserError, command
 from utils.files import read_json
+from utils.scoring.geometry import Look
 
 __all__ = ["Answer", "Answerer", "Look", "draw"]
 

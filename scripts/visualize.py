@@ -10,25 +10,23 @@ be overridden, such as --train.device cpu.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jsonargparse.typing import PositiveInt
-from PIL import Image
 
 from configs.stored import StoredRun, model_file, open_run
 from dataset.loader import Loader
 from feat_script.media import MediaError, read_frames
 from feat_script.pipeline import find_videos
 from utils.errors import UserError, command
-from utils.scoring.evaluation import choose, perceive
-from utils.scoring.figure4 import Example, Frame, draw
-from utils.scoring.grounding import heat_maps, sounding_boxes, true_segments, truth_of
+from utils.scoring.evaluation import choose, looked_at, perceive
+from utils.scoring.figure4 import Example, draw
+from utils.scoring.geometry import Look, thumbnail
+from utils.scoring.grounding import patches_of, sounding_boxes, true_segments, truth_of
 from utils.scoring.metrics import judge
-
-LONG_SIDE = 320  # pixels of a frame as it is drawn
 
 
 def pick(questions: pd.DataFrame, true: np.ndarray | None, count: int, seed: int) -> np.ndarray:
@@ -59,53 +57,56 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], 
     config, data, asked = run.config, run.data, run.data.splits[split]
     loader = Loader(data, run.runtime, "disk", 1)  # a few videos; the rest stays where it is
     ((batch, seen),) = perceive(run.model, loader.batches(asked, [rows]), config.train.precision, run.runtime.device)
-    if seen.selected is None:
+    looked = looked_at(seen)
+    if "selected" not in looked:
         raise UserError(f"{config.out}: the network {config.model.network} selects no segments; there is none to draw")
     questions = asked.questions.iloc[rows]
     predictions = judge(questions, data.vocabulary.words(choose(seen.logits.float(), batch.choices).tolist()))
-    weights, selected = seen.segment_weights.float().cpu().numpy(), seen.selected.cpu().numpy()
-    looked = selected if seen.token_segments is None else seen.token_segments.cpu().numpy()
     truth = truth_of(config.data.truth, questions) if config.data.truth else {}
     manifests = data.store.manifests
-    fit = manifests["token" if "token" in manifests else "frame"]["fit"] if manifests else None
-    heat: Iterable = [None] * len(rows)
-    if seen.token_weights is not None and not data.store.tells_patches:
-        print("no heat maps: features that were made elsewhere do not tell which patches are in a token")
-    elif seen.token_weights is not None:
+    fit = manifests.get("token", manifests.get("frame", {})).get("fit") or ""
+    stored = None
+    if "token_weights" in looked and data.store.tells_patches:
         stored = data.store.read_source(list(questions["video_id"]))
-        on_tokens, merged = seen.token_weights.float().cpu().numpy(), seen.token_source.cpu().numpy()
-        heat = heat_maps(on_tokens, merged, looked, stored)
+    elif "token_weights" in looked:
+        print("no heat maps: features that were made elsewhere do not tell which patches are in a token")
 
     examples = []
-    for place, (row, maps) in enumerate(zip(predictions.to_dict("records"), heat, strict=True)):
+    answered = zip(predictions.to_dict("records"), looked["segment_weights"], looked["selected"], strict=True)
+    for (row, weights, selected), (segments, maps) in zip(answered, patches_of(looked, stored), strict=True):
         told = truth.get(row["video_id"])
-        frames = []
-        pictures = frames_of(row["video_id"], videos, looked[place])
-        for k, (segment, (picture, size)) in enumerate(zip(looked[place], pictures, strict=True)):
-            boxes: list[Sequence[float]] = [*sounding_boxes(told, segment)] if told else []
-            frames.append(Frame(segment, picture, size, boxes, None if maps is None else maps[k]))
+        looks = []
+        pictures = frames_of(row["video_id"], videos, segments)
+        for segment, picture, patches in zip(segments, pictures, maps, strict=True):
+            boxes = _boxes(told, segment, picture) if told else []
+            looks.append(Look(segment, picture, patches, fit, boxes))
         examples.append(
             Example(
-                name=f"question {row['question_id']}, video {row['video_id']}",
-                kind=f"{row['modality']}, {row['type']}",
+                heading=f"{row['modality']}, {row['type']}; question {row['question_id']}, video {row['video_id']}",
                 question=row["question"],
                 prompt=row["prompt"] if config.data.query == "prompt" else "(the question itself)",
                 prediction=row["prediction"],
                 answer=row["answer"],
                 correct=row["correct"],
-                weights=weights[place],
-                selected=selected[place],
+                weights=weights,
+                selected=selected,
                 true=told["questions"][row["question_id"]]["segments"] if told else None,
-                frames=frames,
-                fit=fit,
+                looks=looks,
                 model=model,
             )
         )
     return examples
 
 
-def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list[tuple[np.ndarray, tuple[int, int]]]:
-    """The frames of some segments, as large as they are drawn, with width and height of the original.
+def _boxes(told: dict[str, Any], segment: int, picture: np.ndarray) -> list[list[float]]:
+    """Boxes of the performers sounding in a segment, in pixels of a picture that may be smaller than the video's."""
+    height, width = picture.shape[:2]
+    scale = np.tile([width, height], 2) / np.tile(told["frame"], 2)
+    return [(box * scale).tolist() for box in sounding_boxes(told, segment)]
+
+
+def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list[np.ndarray]:
+    """The frames of some segments, as large as they are drawn.
 
     Raises `UserError` for a video that is not there or cannot be read.
     """
@@ -113,18 +114,10 @@ def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list
         some = next(iter(videos.values()))
         raise UserError(f"--videos: holds no video {video!r} among {len(videos)}, such as {some}")
     try:
-        images = read_frames(videos[video], int(segments.max()) + 1, smaller).images
+        images = read_frames(videos[video], int(segments.max()) + 1, thumbnail).images
     except MediaError as error:
         raise UserError(f"{videos[video]}: {error}") from error
-    return [images[segment] for segment in segments]
-
-
-def smaller(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """A frame as large as it is drawn, with width and height of the original."""
-    picture = Image.fromarray(image)
-    size = picture.size
-    picture.thumbnail((LONG_SIDE, LONG_SIDE))
-    return np.asarray(picture), size
+    return [np.asarray(images[segment]) for segment in segments]
 
 
 @command
@@ -172,10 +165,9 @@ def main(arguments: list[str] | None = None) -> None:
                 picked = pick(questions, true, options.examples, options.seed)
                 wanted = questions["question_id"].iloc[picked].tolist()
             by_run.append(look(run, split, find(questions, wanted, source), videos, name))
-    examples = [example for asked in zip(*by_run, strict=True) for example in asked]
     one = len(runs) == 1
     out = Path(options.out or runs[0] / ("figure4.png" if one else "figure4_compared.png"))
-    draw(examples, names[0] if one else "", out)
+    draw([*zip(*by_run, strict=True)], names[0] if one else "", out)
     print(f"{out}: questions {', '.join(dict.fromkeys(wanted))} of {source}")
 
 

@@ -114,13 +114,13 @@ def test_an_example_is_what_the_model_answers_and_looks_at(home):
             assert example.correct == (example.prediction == example.answer)
             np.testing.assert_allclose(example.weights, seen.segment_weights[0], rtol=1e-5)
             assert example.selected.tolist() == seen.selected[0].tolist()
-            assert [frame.segment for frame in example.frames] == seen.selected[0].tolist()
-            for k, frame in enumerate(example.frames):  # not merged: a token is a patch, but for the class token
-                np.testing.assert_allclose(frame.heat, seen.token_weights[0, k, 1:], rtol=1e-5)
-                assert number(frame.image) == 5 * frame.segment + 2  # on the screen in the middle of its second
-                assert frame.size == SIZE
-            assert question["question_id"] in example.name
-            assert question["video_id"] in example.name
+            assert [look.second for look in example.looks] == seen.selected[0].tolist()
+            for k, look in enumerate(example.looks):  # not merged: a token is a patch, but for the class token
+                np.testing.assert_allclose(look.patches, seen.token_weights[0, k, 1:], rtol=1e-5)
+                assert number(look.picture) == 5 * look.second + 2  # on the screen in the middle of its second
+                assert look.picture.shape[:2] == SIZE[::-1]
+            assert question["question_id"] in example.heading
+            assert question["video_id"] in example.heading
 
 
 def tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -132,15 +132,15 @@ def test_truth_comes_along_where_there_is_some(home):
     (example,) = examples_of(home, "tspm", [row])
     assert list(example.true) == [0, 1, 2]
     sounding = {0: [8], 1: [8], 2: [8, 30], 3: [30], 4: [], 5: []}  # left edges of the boxes
-    for frame in example.frames:
-        assert [box[0] for box in frame.boxes] == sounding[frame.segment]
+    for look in example.looks:
+        assert [box[0] for box in look.boxes] == sounding[look.second]
 
 
 def test_without_spm_and_without_truth_there_are_frames_alone(home, figures):
     (example,) = examples_of(home, "wo_spm", [0])
     assert example.true is None
-    assert [(frame.boxes, frame.heat) for frame in example.frames] == [([], None)] * K
-    draw([example], "wo_spm", "unused.png")
+    assert [(look.boxes, look.patches) for look in example.looks] == [([], None)] * K
+    draw([[example]], "wo_spm", "unused.png")
     labels = {text.get_text() for text in figures[0].findobj(Text)}
     assert "selected" in labels
     assert not labels & {"true", "prompt is true", "sounding performer", "most"}
@@ -148,7 +148,7 @@ def test_without_spm_and_without_truth_there_are_frames_alone(home, figures):
 
 def test_first_k_shows_the_frames_that_the_tokens_are_of(home):
     for plain, first in zip(*(examples_of(home, name, [0, 5, 9]) for name in ("tspm", "first_k")), strict=True):
-        assert [frame.segment for frame in first.frames] == [0, 1, 2]
+        assert [look.second for look in first.looks] == [0, 1, 2]
         np.testing.assert_array_equal(first.selected, plain.selected)  # the same weights: the audio's are selected
 
 
@@ -157,14 +157,13 @@ def test_the_public_layout_has_no_heat(tmp_path, home, capsys):
     save_run(tmp_path / "runs/public", options)
     with open_run(tmp_path / "runs/public/best.pt", "test", []) as opened:
         (example,) = visualize.look(opened, "test", np.array([0]), find_videos(home / "videos"))
-    assert example.fit is None
-    assert [frame.heat for frame in example.frames] == [None] * K
+    assert [(look.fit, look.patches) for look in example.looks] == [("", None)] * K
     assert "no heat maps" in capsys.readouterr().out
 
 
 def test_the_picture_shows_the_example(home, figures):
     (example,) = examples_of(home, "tspm", [3])
-    draw([example], "tspm", "unused.png")
+    draw([[example]], "tspm", "unused.png")
     bars = next(axes for axes in figures[0].axes if axes.get_ylabel() == "weight")
     heights, colours = zip(*((bar.get_height(), bar.get_facecolor()) for bar in bars.patches), strict=True)
     np.testing.assert_allclose(heights, example.weights)
@@ -175,16 +174,16 @@ def test_the_picture_shows_the_example(home, figures):
 
     shown = {axes.get_title(): axes for axes in figures[0].axes if axes.get_title()}
     assert list(shown) == [f"{segment}–{segment + 1} s" for segment in example.selected]
-    most = max(frame.heat.max() for frame in example.frames)
-    for axes, frame in zip(shown.values(), example.frames, strict=True):
+    most = max(look.patches.max() for look in example.looks)
+    for axes, look in zip(shown.values(), example.looks, strict=True):
         _, heat = axes.images
         assert heat.get_extent() == [*SEEN, SIZE[1], 0]
-        np.testing.assert_allclose(heat.get_array()[..., 3].ravel(), 0.75 * frame.heat / most, atol=0.01)
+        np.testing.assert_allclose(heat.get_array()[..., 3].ravel(), 0.75 * look.patches / most, atol=0.01)
         outlines = [patch.get_x() for patch in axes.patches if not patch.get_fill()]
-        assert outlines == [box[0] for box in frame.boxes]
+        assert outlines == [box[0] for box in look.boxes]
     words = " ".join(text.get_text() for text in figures[0].texts)
     assert ("✓ right" in words, "✗ wrong" in words) == (example.correct, not example.correct)
-    for said in (example.question, example.prompt, example.kind, example.name, f"Predicted: {example.prediction}"):
+    for said in (example.question, example.prompt, example.heading, f"Predicted: {example.prediction}"):
         assert said in words
 
 

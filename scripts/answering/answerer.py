@@ -6,27 +6,27 @@ B questions, T segments, K selected segments, M tokens of a frame as extracted, 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from configs import schema
-from configs.stored import model_file, read_stored
+from configs.stored import model_file, read_stored, set_stored_threads
 from dataset.kinds import TRUTH, WORDS
 from dataset.question import Wording
 from dataset.text_prompt import FilledPrompt, PromptTable
 from feat_script.clip_vision import encode_words
 from nets.network import Perception, build
 from nets.options import FeatureSizes
-from scripts.answering.answers import Answer, look_at
+from scripts.answering.answers import Answer
 from scripts.answering.encoders import Encoders, Seen
 from utils.checkpoint import load_weights
 from utils.errors import UserError
-from utils.machine import own_cores
 from utils.numerics import autocast
-from utils.runtime import set_threads, start
-from utils.scoring.grounding import heat_maps
+from utils.runtime import start
+from utils.scoring.evaluation import looked_at
+from utils.scoring.geometry import Look
+from utils.scoring.grounding import patches_of
 
 BEST = 5  # answers that are told: the first, and the next four
 LONGEST = 1000  # characters of a question
@@ -95,16 +95,41 @@ class Answerer:
             return []
         if not 0 <= start < math.inf:
             raise UserError(f"start {start:g}: must be a second of the video, 0 or more")
+        start = float(start)
         filled = [self._fill(question) for question in questions]
         progress("reading the question", 0.0)
         selecting = [each.prompt if self._asks_by_prompt else each.question for each in filled]
         text = self._encoders.encode([each.question for each in filled] + selecting)
-        seen = self._encoders.look(Path(video), float(start), self.seconds, self.cache, progress)
+        seen = self._encoders.look(Path(video), start, self.seconds, self.cache, progress)
         progress("answering", 0.0)
         found = self._perceive(text, seen, [each.question for each in filled])
-        same = {"video": Path(video).name, "seconds": self.seconds, "own": seen.own, "start": float(start)}
-        same |= {"note": "; ".join(seen.notes), "mel": seen.spectrogram}
-        answers = self._tell(questions, filled, seen, found, **same)
+        best = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
+        looked = looked_at(found)
+        selected = looked.get("selected", np.empty((len(filled), 0)))
+        looks = self._looks(looked, seen, start) if selected.size and "jpeg" in seen.arrays else [[] for _ in filled]
+        answers = []
+        for row, (question, fitting) in enumerate(zip(questions, filled, strict=True)):
+            words = [self.answers[i] for i in best.indices[row].tolist()]
+            (answer, probability), *others = zip(words, best.values[row].tolist(), strict=True)
+            answers.append(
+                Answer(
+                    video=Path(video).name,
+                    question=question,
+                    template=fitting.template,
+                    prompt=fitting.prompt if self._asks_by_prompt else "(the question itself)",
+                    answer=answer,
+                    probability=probability,
+                    others=others,
+                    selected=[start + segment for segment in selected[row].tolist()],
+                    segment_weights=looked["segment_weights"][row] if "segment_weights" in looked else None,
+                    looks=looks[row],
+                    seconds=self.seconds,
+                    own=seen.own,
+                    start=start,
+                    note="; ".join(seen.notes),
+                    mel=seen.spectrogram,
+                )
+            )
         progress("answering", 1.0)
         return answers
 
@@ -123,44 +148,17 @@ class Answerer:
         if WORDS in kinds:
             inputs[WORDS] = torch.from_numpy(encode_words(self._encoders.clip, [*questions]))
         inputs = {name: x.to(self.device) for name, x in inputs.items()}
-        threads = self.config.train.threads and min(self.config.train.threads, own_cores())
-        set_threads(self._model, self.config.train.batch_size * self.seconds, threads)
+        set_stored_threads(self._model, self.config)  # the encoders had as many as they need
         with autocast(self.device, self.config.train.precision):
             return self._model(**inputs, question=rows, prompt=rows + len(rows))
 
-    def _tell(
-        self, questions: Sequence[str], filled: Sequence[FilledPrompt], seen: Seen, found: Perception, **same: Any
-    ) -> list[Answer]:
-        """The answers to questions about one video; `same` is told of all."""
-        best = found.logits.float().softmax(dim=-1).topk(min(BEST, len(self.answers)))
-        tensors = {name: x.float().cpu().numpy() for name, x in found._asdict().items() if isinstance(x, torch.Tensor)}
-        weights: Any = tensors.get("segment_weights", [None] * len(filled))
-        selected = tensors.get("selected", np.empty((len(filled), 0))).astype(int)
-        looked = tensors.get("token_segments", selected).astype(int) if seen.jpegs else selected[:, :0]
-        heat: Any = np.full(looked.shape, None)
-        if "token_weights" in tensors:
-            ends, stored = tensors["token_source"].astype(int), [seen.arrays["source"]] * len(filled)
-            heat = heat_maps(tensors["token_weights"], ends, looked, stored)
-        answers = []
-        for row, maps in enumerate(heat):
-            classes, probabilities = best.indices[row].tolist(), best.values[row].tolist()
-            (answer, probability), *others = zip([self.answers[i] for i in classes], probabilities, strict=True)
-            looks = [
-                look_at(same["start"] + segment, seen.picture(segment), patches, self._encoders.fit)
-                for segment, patches in zip(looked[row].tolist(), maps, strict=True)
+    def _looks(self, looked: dict[str, np.ndarray], seen: Seen, start: float) -> list[list[Look]]:
+        """The seconds that were looked at for each question."""
+        stored = [seen.arrays["source"]] * len(looked["selected"]) if "source" in seen.arrays else None
+        return [
+            [
+                Look(start + segment, seen.picture(segment), patches, self._encoders.fit)
+                for segment, patches in zip(segments.tolist(), maps, strict=True)
             ]
-            answers.append(
-                Answer(
-                    question=questions[row],
-                    template=filled[row].template,
-                    prompt=filled[row].prompt if self._asks_by_prompt else "(the question itself)",
-                    answer=answer,
-                    probability=probability,
-                    others=others,
-                    selected=[same["start"] + segment for segment in selected[row].tolist()],
-                    segment_weights=weights[row],
-                    looks=looks,
-                    **same,
-                )
-            )
-        return answers
+            for segments, maps in patches_of(looked, stored)
+        ]

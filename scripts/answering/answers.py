@@ -1,35 +1,18 @@
 """What is told of an answer: the words, how likely they are, and the seconds and places that were looked at.
 
-T segments, K selected segments, P patches of a frame.
+T segments.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from utils.scoring.geometry import patch_centres, seen_box
-
-ACROSS, DOWN = ("left", "middle", "right"), ("top", "centre", "bottom")
-
-
-class Look(NamedTuple):
-    """A selected second: what was on the screen, and where on it the sound was sought."""
-
-    second: float  # of the video
-    picture: np.ndarray  # (H, W, 3) uint8
-    heat: np.ndarray | None  # (H, W) the audio's weight on the patch there; None where the network has no such stage
-    box: tuple[int, int, int, int] | None  # x0, y0, x1, y1 of the patches with the largest weight, in pixels
-    place: str  # where these are, in words: "left, centre"; "" where there are none
-    patches: np.ndarray | None  # (P,) the weights themselves, row by row
-    fit: str  # the part of the picture that CLIP saw: its centred square ("crop") or all of it ("squash")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything but the picture as plain data; `box` is in pixels of a picture of `size` (width, height)."""
-        height, width = self.picture.shape[:2]
-        told = {"second": self.second, "place": self.place, "box": self.box, "size": [width, height], "fit": self.fit}
-        return told | {"patches": None if self.patches is None else self.patches.tolist()}
+from utils.errors import UserError
+from utils.scoring import figure4
+from utils.scoring.geometry import Look
 
 
 @dataclass(frozen=True)
@@ -71,19 +54,27 @@ class Answer:
         }
 
 
-def look_at(second: float, picture: np.ndarray, patches: np.ndarray | None, fit: str) -> Look:
-    """A second that was looked at, its weights on the patches (P,) laid over the picture (H, W, 3)."""
-    if patches is None:
-        return Look(second, picture, None, None, "", None, fit)
-    (height, width), grid = picture.shape[:2], math.isqrt(len(patches))
-    left, top, right, bottom = (round(edge) for edge in seen_box(width, height, fit))
-    row, column = (np.arange(side) * grid // side for side in (bottom - top, right - left))
-    heat = np.zeros((height, width))
-    heat[top:bottom, left:right] = patches.reshape(grid, grid)[row][:, column]
-    if not patches.any():  # all on the class token, which has no place
-        return Look(second, picture, heat, None, "", patches, fit)
-    rows, columns = np.nonzero(heat == heat.max())
-    box = (int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
-    x, y = patch_centres(width, height, fit, len(patches))[patches == patches.max()].mean(axis=0)
-    place = f"{ACROSS[int(3 * x / width)]}, {DOWN[int(3 * y / height)]}"
-    return Look(second, picture, heat, box, place, patches, fit)
+def draw(answers: Sequence[Answer], path: str | Path) -> None:
+    """Draw when and where the model looked to a PNG file. Raises `UserError` where the network selects no seconds."""
+    if not all(answer.looks for answer in answers):
+        raise UserError(f"{path}: the network selects no seconds; there is none to draw")
+    figure4.draw([[_example(answer)] for answer in answers], answers[0].video, path)
+
+
+def _example(answer: Answer) -> figure4.Example:
+    """An answer as Figure 4 draws it."""
+    assert answer.segment_weights is not None, "who selects seconds weighs them"
+    return figure4.Example(
+        heading=f"Template: {answer.template}{answer.note and f'; {answer.note}'}",
+        question=answer.question,
+        prompt=answer.prompt,
+        prediction=f"{answer.answer} {100 * answer.probability:.0f} %",
+        answer=None,
+        correct=None,
+        weights=answer.segment_weights,
+        selected=np.array([round(second - answer.start) for second in answer.selected]),
+        true=None,
+        looks=answer.looks,
+        start=answer.start,
+        mel=answer.mel,
+    )

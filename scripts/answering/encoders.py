@@ -27,12 +27,12 @@ from scripts.download import CATALOGUE
 from utils.errors import UserError
 from utils.files import atomic_path, json_bytes, sha256
 from utils.runtime import set_threads
+from utils.scoring.geometry import thumbnail
 
 Progress = Callable[[str, float], None]
 
 SMALL = Path("assets/bandstand")  # where the repository keeps encoders of its own
 KNOWN = {"audio", "frame", "token", "text"}  # kinds of features that are made here
-LONG_SIDE = 320  # pixels of a frame as it is shown
 KEPT = 100  # videos in a cache; beyond it the oldest go
 
 
@@ -41,11 +41,11 @@ class Seen:
     """What the encoders make of T seconds of a video.
 
     arrays: features by kind, (T, ...), as extraction stores them; "source": (T, M) in which stored token each input
-    token ended; "mel": (T, 96, 64) float16, log-mel of 96 frames of a second.
+    token ended; "jpeg": (T,) frames, as large as they are shown; "mel": (T, 96, 64) float16, log-mel of 96 frames of a
+    second.
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    jpegs: list[bytes] = field(default_factory=list)  # T frames, as large as they are shown
     notes: list[str] = field(default_factory=list)  # what is odd about the video, in words
     own: int = 1  # how many of the T seconds the video has; those after them repeat its last
 
@@ -56,7 +56,7 @@ class Seen:
 
     def picture(self, segment: int) -> np.ndarray:
         """The frame of a segment, (H, W, 3) uint8."""
-        return np.asarray(Image.open(io.BytesIO(self.jpegs[segment])))
+        return np.asarray(Image.open(io.BytesIO(self.arrays["jpeg"][segment])))
 
 
 class Encoders:
@@ -134,7 +134,7 @@ class Encoders:
 
         frames = read_frames(video, segments, prepare, start)
         squares, jpegs = zip(*frames.images, strict=True)
-        seen.jpegs = [*jpegs]
+        seen.arrays["jpeg"] = np.array(jpegs)
         if frames.problem:
             seen.notes.append(f"its picture is damaged ({frames.problem}): seen as far as it decodes")
         progress("seeing", 0.0)
@@ -183,18 +183,15 @@ def _find(manifest: dict[str, Any], folders: Sequence[Path]) -> Path:
 
 
 def _jpeg(image: np.ndarray) -> bytes:
-    picture, written = Image.fromarray(image), io.BytesIO()
-    picture.thumbnail((LONG_SIDE, LONG_SIDE))
-    picture.save(written, "jpeg", quality=90)
+    written = io.BytesIO()
+    thumbnail(image).save(written, "jpeg", quality=90)
     return written.getvalue()
 
 
 def _save(path: Path, seen: Seen) -> None:
     """Keep what was seen, and drop the oldest of the folder beyond `KEPT`."""
-    held: Any = {f"jpeg {number}": np.frombuffer(jpeg, np.uint8) for number, jpeg in enumerate(seen.jpegs)}
-    held |= seen.arrays | {"told": np.array(json.dumps([len(seen.jpegs), seen.notes, seen.own]))}
     with atomic_path(path) as temporary:
-        np.savez(temporary, **held)
+        np.savez(temporary, allow_pickle=False, told=np.array(json.dumps([seen.notes, seen.own])), **seen.arrays)
     with contextlib.suppress(FileNotFoundError):  # another process drops them just now
         for old in sorted(path.parent.glob("*.npz"), key=lambda held: held.stat().st_mtime)[:-KEPT]:
             old.unlink()
@@ -205,8 +202,7 @@ def _load(path: Path) -> Seen | None:
     try:
         with np.load(path, allow_pickle=False) as held:
             arrays = {**held}
-        frames, notes, own = json.loads(str(arrays.pop("told")))
-        jpegs = [arrays.pop(f"jpeg {number}").tobytes() for number in range(frames)]
-        return Seen(arrays, jpegs, notes, own)
+        notes, own = json.loads(str(arrays.pop("told")))
+        return Seen(arrays, notes, own)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from utils.numerics import autocast
 from utils.runtime import Runtime
 
+LOOKED = ("segment_weights", "selected", "token_segments", "token_weights", "token_source")  # fields of `Perception`
+
 
 class Answers(NamedTuple):
     """The answers to the questions of a split, in order, and what was looked at for each."""
@@ -71,12 +73,17 @@ def answer(model: nn.Module, batches: Iterable[Any], precision: str, device: tor
         classes += choose(logits, batch.choices).tolist()
         among = logits if batch.choices is None else _offered(logits, batch.choices)
         probability += among.softmax(dim=-1).amax(dim=-1).tolist()
-        for name, value in seen._asdict().items():
-            if isinstance(value, Tensor) and (name == "selected" or (looks and name != "logits")):
-                looked[name].append((value.float() if value.is_floating_point() else value).cpu().numpy())
+        for name, value in looked_at(seen, LOOKED if looks else ("selected",)).items():
+            looked[name].append(value)
     order = np.argsort(rows)
     arrays = {name: np.concatenate(parts)[order] for name, parts in looked.items()}
     return Answers(np.array(classes)[order].tolist(), np.array(probability)[order], arrays)
+
+
+def looked_at(seen: Any, fields: Iterable[str] = LOOKED) -> dict[str, np.ndarray]:
+    """What was looked at: the fields of a `Perception` that are there, (B, ...), on the host."""
+    held = {name: getattr(seen, name) for name in fields if getattr(seen, name) is not None}
+    return {name: (x.float() if x.is_floating_point() else x).cpu().numpy() for name, x in held.items()}
 
 
 @torch.no_grad()

@@ -204,6 +204,20 @@ def heat_maps(
         yield spread(tokens, np.take_along_axis(ends, patches[segments].astype(int), axis=1))
 
 
+def patches_of(
+    looked: Mapping[str, np.ndarray], stored: Iterable[np.ndarray] | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each question the segments (K,) whose frames were looked at, and the weights on their patches (K, P).
+
+    Instead of weights (K,) None where the network has none, or `stored`, as `heat_maps` takes it, is not known.
+    """
+    segments = looked.get("token_segments", looked["selected"])
+    heat: Iterable[np.ndarray] = np.full(segments.shape, None)
+    if stored is not None and "token_weights" in looked:
+        heat = heat_maps(looked["token_weights"], looked["token_source"], segments, stored)
+    return zip(segments, heat, strict=True)
+
+
 def spread(weights: np.ndarray, source: np.ndarray) -> np.ndarray:
     """Token weights (K, S) spread evenly over each token's patches: (K, P).
 
