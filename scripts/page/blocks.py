@@ -1,11 +1,15 @@
 """The page itself: what is on it, what happens when, and what the browser may load."""
 
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
 from dataset.text_prompt import SLOT
 from feat_script.media import MediaError, read_duration
@@ -31,24 +35,14 @@ SEEK = """() => {
     if (next) event.target.closest(".line button")?.[next]?.focus();
   });
 }"""
-POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:"
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:"
 
 
-class OwnHostOnly:
+async def own_host_only(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     """Forbid the browser, with every answer of the server, to load anything from another host."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        """Serve a request (ASGI)."""
-
-        async def send_with_policy(message):
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"content-security-policy", POLICY)]
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
+    response = await answer(request)
+    response.headers["content-security-policy"] = POLICY
+    return response
 
 
 class Uploads:
@@ -171,6 +165,6 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
         js=SEEK,
         footer_links=[],
         ssr_mode=False,
-        app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+        app_kwargs={"middleware": [Middleware(BaseHTTPMiddleware, dispatch=own_host_only)]},
     )
     return address
