@@ -47,9 +47,7 @@ class Wording:
     def _fitting(self, asked: str, known: bool) -> Iterator[tuple[str, list[str]]]:
         """Yield (template, words in its slots) for the templates that fit, with `known` words or any."""
         for template, names in self.templates.items():
-            values = [
-                "(" + "|".join(map(re.escape, self._values(name))) + ")" if known else ANY_WORDS for name in names
-            ]
+            values = ["(" + "|".join(map(re.escape, self.values(name))) + ")" if known else ANY_WORDS for name in names]
             if match := re.fullmatch(_pattern(template, values), asked):
                 yield template, list(match.groups())
 
@@ -58,17 +56,18 @@ class Wording:
         unknown = []
         for template, words in self._fitting(asked, known=False):
             pairs = zip(self.templates[template], words, strict=True)
-            wrong = [(name, word) for name, word in pairs if word not in self._values(name)]
+            wrong = [(name, word) for name, word in pairs if word not in self.values(name)]
             unknown.append((len(wrong), sum(len(word) for _, word in wrong), template, wrong))
         if unknown:
             *_, template, ((name, word), *_) = min(unknown)
-            near = difflib.get_close_matches(word, self._values(name), n=3, cutoff=0.0)
+            near = difflib.get_close_matches(word, self.values(name), n=3, cutoff=0.0)
             raise UserError(
                 f"{_shown(question)}: fits {template!r}, but <{name}> was never {_shown(word)} in training"
                 f"{_nearest(', ', near)}"
             )
 
-    def _values(self, name: str) -> Sequence[str]:
+    def values(self, name: str) -> Sequence[str]:
+        """The words that a slot, such as "Object", may be filled with: those of training."""
         return self.slots.get(name.lower(), ())
 
 

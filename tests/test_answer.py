@@ -84,8 +84,8 @@ def test_an_answer_tells_what_was_looked_at(answerer, video):
 
 def test_templates_can_be_filled(answerer, video):
     template = "Is the <Object> louder than the <Object>?"
-    assert answerer.templates[template] == ["Object", "Object"]
-    assert answerer.slots("Object") == ["cello", "drum", "erhu", "flute", "piano", "violin"]
+    assert answerer.wording.templates[template] == ["Object", "Object"]
+    assert answerer.wording.values("Object") == ["cello", "drum", "erhu", "flute", "piano", "violin"]
     assert answerer.ask(video, ["Is the cello louder than the erhu?"])[0].template == template
 
 

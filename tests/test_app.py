@@ -14,6 +14,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from dataset.question import Wording
+from dataset.text_prompt import PromptTable
 from feat_script.media import MediaError, read_frames
 from scripts.answer import Answer, Look
 from scripts.app import main
@@ -30,15 +32,15 @@ class StandIn:
     """An answerer that tells which clip of `tests.clips` it was given, and waits for `go` before it does."""
 
     seconds = SECONDS
-    templates = {"Is the <Object> louder than the <Object>?": ["Object"] * 2, "Is there a voiceover?": []}  # noqa: RUF012
+    wording = Wording(
+        PromptTable({"Is the <Object> louder than the <Object>?": "", "Is there a voiceover?": ""}, ""),
+        {"object": ["cello", "bass drum"]},
+    )
 
     def __init__(self):
         self.go = threading.Event()
         self.go.set()
         self.at_once = self.most_at_once = 0
-
-    def slots(self, name):
-        return {"Object": ["cello", "bass drum"]}[name]
 
     def ask(self, video, questions, start=0.0, progress=None):
         self.at_once += 1

@@ -122,7 +122,8 @@ def test_weights_are_spread_over_patches_and_the_class_token_is_on_none():
 def test_heat_follows_merging_in_extraction_and_then_in_spm():
     stored = [np.array([[0, 1, 2, 3], [0, 3, 1, 2]])]  # T = 2: three patches, four stored tokens
     merged = np.array([[[0, 1, 1, 2]]])  # SPM joined stored tokens 1 and 2
-    (heat,) = heat_maps(np.array([[[0.0, 0.6, 0.4]]]), merged, np.array([[1]]), stored)
+    looked = {"token_weights": np.array([[[0.0, 0.6, 0.4]]]), "token_source": merged, "token_segments": np.array([[1]])}
+    (heat,) = heat_maps(looked, stored)
     np.testing.assert_allclose(heat, [[0.4, 0.3, 0.3]])
 
 

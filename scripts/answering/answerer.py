@@ -40,7 +40,8 @@ class Answerer:
     cache: a folder that keeps features of videos by their digests and the encoders'; None keeps none.
     encoders: folders to search for weights of encoders, beside those of the repository and of scripts.download.
 
-    Raises `UserError` where anything of it is missing or is not what the model was trained with.
+    `wording` has the templates of questions and the words for their slots; `seconds` is T. Raises `UserError` where
+    anything is missing or is not what the model was trained with.
     """
 
     def __init__(
@@ -56,28 +57,15 @@ class Answerer:
         if TRUTH in self.config.model.kinds:
             raise UserError(f"{path}: an oracle, which must be told what is true; of any other video nobody knows")
         self.answers, sizes = stored["answers"], FeatureSizes(**stored["sizes"])
-        self._wording = Wording(PromptTable(stored["prompts"], str(path), self.config.data.spelling), stored["slots"])
+        self.wording = Wording(PromptTable(stored["prompts"], str(path), self.config.data.spelling), stored["slots"])
         with start(device, self.config.train.precision, "device") as runtime:  # of one process: nothing is to be ended
             self.device = runtime.device
+        self.seconds = self.config.data.segments
         self._asks_by_prompt = self.config.data.query == "prompt"
         self._encoders = Encoders(stored["manifests"], encoders, self.device)
         self._model = build(self.config.model, sizes, len(self.answers)).to(self.device)
         load_weights(self._model, stored["model"], path)
         self._model.eval()
-
-    @property
-    def seconds(self) -> int:
-        """How many seconds of a video the model sees, T."""
-        return self.config.data.segments
-
-    @property
-    def templates(self) -> dict[str, list[str]]:
-        """The question templates of the prompt sheet, each with the names of its slots in their order."""
-        return self._wording.templates
-
-    def slots(self, name: str) -> list[str]:
-        """The words that a slot, such as "Object", may be filled with: those of training."""
-        return list(self._wording.slots.get(name.lower(), []))
 
     def ask(
         self,
@@ -136,7 +124,7 @@ class Answerer:
     def _fill(self, question: str) -> FilledPrompt:
         if len(question) > LONGEST:
             raise UserError(f"the question has {len(question)} characters; at most {LONGEST} are read")
-        return self._wording.fill(question)
+        return self.wording.fill(question)
 
     @torch.no_grad()
     def _perceive(self, text: np.ndarray, seen: Seen, questions: Sequence[str]) -> Perception:

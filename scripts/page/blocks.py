@@ -71,8 +71,8 @@ class Uploads:
 
 def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> gr.Blocks:
     """The page of a loaded model. Gradio keeps uploads in `folder`; `asked` are questions about the video `sample`."""
-    uploads = Uploads(folder)
-    templates = {template: names for template, names in answerer.templates.items() if all(map(answerer.slots, names))}
+    uploads, wording = Uploads(folder), answerer.wording
+    templates = {template: names for template, names in wording.templates.items() if all(map(wording.values, names))}
     most = max(map(len, templates.values()), default=0)
 
     def ask(video: str | None, question: str, start: float, progress=gr.Progress()):  # noqa: B008  (Gradio's way)
@@ -88,7 +88,7 @@ def build(answerer: Answerer, folder: Path, sample: Path, asked: list[str]) -> g
         return time_line(answer), shown(answer)
 
     def choose(template: str):
-        known = [answerer.slots(name) for name in templates[template]]
+        known = [wording.values(name) for name in templates[template]]
         lists = [
             gr.Dropdown(words, value=words[0], label=f"Word {place}: {name}", visible=True)
             for place, (name, words) in enumerate(zip(templates[template], known, strict=True), start=1)

@@ -94,14 +94,11 @@ def pointing(
 ) -> Scores:
     """`pointing_scores` of a model's attention; "chance" gives every token the same weight, so that small ones peak.
 
-    looked: `token_weights` (Q, K, S), `token_source` (Q, K, M), `token_segments` (Q, K); stored: as `heat_maps` takes.
+    looked, stored: as `heat_maps` takes them.
     """
     stored = list(stored)
-    weights = looked["token_weights"]
-    heat = {
-        name: heat_maps(held, looked["token_source"], looked["token_segments"], stored)
-        for name, held in {MODEL: weights, "chance": np.ones_like(weights)}.items()
-    }
+    equal = {**looked, "token_weights": np.ones_like(looked["token_weights"])}
+    heat = {MODEL: heat_maps(looked, stored), "chance": heat_maps(equal, stored)}
     return pointing_scores(videos, truth, looked["token_segments"], heat, fit)
 
 
@@ -192,15 +189,15 @@ def sounding_boxes(video: dict[str, Any], segment: int) -> list[list[float]]:
     return [p["box"] for p in video["performers"] if p["box"] and segment in p["sounding_segments"]]
 
 
-def heat_maps(
-    weights: np.ndarray, merged: np.ndarray, selected: np.ndarray, stored: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
+def heat_maps(looked: Mapping[str, np.ndarray], stored: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield each question's weights on the patches of its selected segments, (K, P).
 
-    weights: (Q, K, S) of the audio on the tokens; merged: (Q, K, M) the token in which each stored token ended;
-    selected: (Q, K); stored: for each question (T, 1 + P), the stored token in which class token and patches ended.
+    looked: `token_weights` (Q, K, S) of the audio; `token_source` (Q, K, M), the token in which each stored token
+    ended; `token_segments` (Q, K). stored: for each question (T, 1 + P), the stored token in which class token and
+    patches ended.
     """
-    for tokens, ends, segments, patches in zip(weights, merged, selected, stored, strict=True):
+    fields = (looked[name] for name in ("token_weights", "token_source", "token_segments"))
+    for tokens, ends, segments, patches in zip(*fields, stored, strict=True):
         yield spread(tokens, np.take_along_axis(ends, patches[segments].astype(int), axis=1))
 
 
@@ -214,7 +211,7 @@ def patches_of(
     segments = looked.get("token_segments", looked["selected"])
     heat: Iterable[np.ndarray] = np.full(segments.shape, None)
     if stored is not None and "token_weights" in looked:
-        heat = heat_maps(looked["token_weights"], looked["token_source"], segments, stored)
+        heat = heat_maps(looked, stored)
     return zip(segments, heat, strict=True)
 
 
