@@ -23,6 +23,7 @@ from dataset.config import DataConfig
 from dataset.loader import Loader
 from dataset.text_prompt import PromptTable
 from utils.checkpoint import weights_sha256
+from utils.cli import PlainParser
 from utils.errors import UserError, command
 from utils.progress import tqdm
 from utils.scoring.evaluation import Answers, answer, at_once
@@ -34,9 +35,7 @@ from utils.scoring.report import report
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Read the options, and those that override a stored configuration."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = PlainParser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", help="run folder of train.py, whose best.pt is tested, or a released model")
     what.add_argument("--checkpoint", help="a checkpoint file")

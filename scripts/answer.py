@@ -12,12 +12,12 @@ must fit a template of the model's prompt sheet, or the sheet has a row `*`. In 
     draw(answers, "looked.png")
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from scripts.answering.answerer import Answerer
 from scripts.answering.answers import Answer, draw
+from utils.cli import PlainParser
 from utils.errors import UserError, command
 from utils.files import read_json
 from utils.scoring.geometry import Look
@@ -47,9 +47,7 @@ def describe(answer: Answer, true: str | None = None) -> str:
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, ask, print, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = PlainParser(__doc__)
     parser.add_argument("video", nargs="?", type=Path, help="a video file; the sample in the box by default")
     parser.add_argument("questions", nargs="*", metavar="question", help="what to ask; needed with a video")
     parser.add_argument("--run", type=Path, default=MODEL, help="run folder of train.py, or a released model")

@@ -8,7 +8,6 @@ Nobody else reaches it unless --host says so, and it loads nothing from elsewher
 video is removed when its page is closed or shows another, and all that is left when the command ends.
 """
 
-import argparse
 import importlib.util
 import os
 import signal
@@ -16,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from utils.cli import PlainParser
 from utils.errors import UserError, command
 from utils.files import read_json
 
@@ -23,9 +23,7 @@ from utils.files import read_json
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, load the model, serve."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = PlainParser(__doc__)
     parser.add_argument("--run", type=Path, help="run folder or released model (default: the one in the box)")
     parser.add_argument("--encoders", type=Path, nargs="+", default=[], help="folders with the weights of encoders")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve; 0.0.0.0 lets the whole network in")

@@ -9,7 +9,6 @@ prompt is true, from the questions for which these are neither none nor all. Any
 be overridden, such as --train.device cpu.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from configs.stored import StoredRun, model_file, open_run
 from dataset.loader import Loader
 from feat_script.media import MediaError, read_frames
 from feat_script.pipeline import find_videos
+from utils.cli import PlainParser
 from utils.errors import UserError, command
 from utils.scoring.evaluation import choose, looked_at, perceive
 from utils.scoring.figure4 import Example, draw
@@ -123,9 +123,7 @@ def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, ask, draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = PlainParser(__doc__)
     parser.add_argument(
         "--run", required=True, type=Path, action="append", help="run folder of train.py, or a released model; several"
     )

@@ -1,5 +1,6 @@
 """How every command ends when it cannot go on."""
 
+import importlib
 import subprocess
 import sys
 
@@ -22,3 +23,17 @@ def test_a_reader_that_has_seen_enough_ends_a_command_silently(lines):
     made.stdout.close()
     assert made.stderr.read() == ""
     assert made.wait() == 141
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["scripts.answer", "scripts.app", "scripts.reproduce.__main__", "scripts.score", "scripts.visualize", "test"],
+)
+def test_a_command_that_is_not_understood_says_so_in_a_line(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        importlib.import_module(command).main(["--split=neither", "--port=no", "--no-option=1"])
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.endswith(" (--help lists all options)\n")
+    assert said.count("\n") == 1

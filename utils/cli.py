@@ -1,5 +1,6 @@
 """A command line whose errors are a line, not a page of usage."""
 
+import argparse
 import sys
 from typing import NoReturn
 
@@ -24,3 +25,16 @@ class Parser(ArgumentParser):
         where = f"{self.source}: " if self.source else ""
         print(f"error: {where}{' '.join(message.split())} (--help lists all options)", file=sys.stderr)
         sys.exit(2)
+
+
+class PlainParser(argparse.ArgumentParser):
+    """argparse's parser, whose errors are like those of `Parser`; `--help` begins with the command's docstring."""
+
+    def __init__(self, docstring: str | None):
+        super().__init__(
+            description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message without the usage, which `--help` shows."""
+        self.exit(2, f"error: {message} (--help lists all options)\n")

@@ -31,6 +31,7 @@ from scripts.reproduce.plan import Base, Baseline, Planned, Row, Table, choice_o
 from scripts.reproduce.queue import Run, find_workers, resolve, work
 from scripts.reproduce.tables import write_table
 from utils.checkpoint import load_checkpoint
+from utils.cli import PlainParser
 from utils.errors import UserError, command
 from utils.files import writing
 from utils.scoring.metrics import most_frequent, random_choice
@@ -212,9 +213,7 @@ TABLES = {
 
 def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Read the options, and those that are train.py's."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = PlainParser(__doc__)
     parser.add_argument("tables", nargs="+", choices=list(TABLES), metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--config", action="append", help="YAML file of the data set (default configs/bandstand.yaml)")
     parser.add_argument(
