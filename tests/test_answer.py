@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.scoring_run import called
 from tests.small_run import run
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
+from utils.scoring import figure4
 from utils.scoring.evaluation import answer
 
 QUESTION = "Is there a flute sound?"
@@ -218,8 +220,15 @@ def test_the_command_prints_draws_and_tells_all_as_data(asked_run, video, tmp_pa
         assert len(error.splitlines()) <= 2
 
 
-def test_the_picture_shows_every_answer(answerer, video, tmp_path):
+def test_the_picture_shows_every_answer(answerer, video, tmp_path, monkeypatch):
     answers = answerer.ask(video, [QUESTION, "Where is the performance?"])
+    figures = []
+    with monkeypatch.context() as patch:
+        patch.setattr(figure4, "save_png", lambda figure, path, dpi: figures.append(figure))
+        draw([answers[0], replace(answers[1], note="has no sound")], "unused.png")
+    words = [text.get_text() for text in figures[0].texts]
+    assert f"Template: {answers[0].template}" in words
+    assert f"Template: {answers[1].template}; has no sound" in words
     draw(answers[:1], tmp_path / "one.png")
     draw(answers, tmp_path / "two.png")
     one, two = (imread(tmp_path / f"{name}.png").shape[0] for name in ("one", "two"))

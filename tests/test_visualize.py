@@ -113,7 +113,7 @@ def test_an_example_is_what_the_model_answers_and_looks_at(home):
             assert (example.answer, example.prompt) == (question["answer"], question["prompt"])
             assert example.correct == (example.prediction == example.answer)
             np.testing.assert_allclose(example.weights, seen.segment_weights[0], rtol=1e-5)
-            assert example.selected.tolist() == seen.selected[0].tolist()
+            assert example.selected == seen.selected[0].tolist()
             assert [look.second for look in example.looks] == seen.selected[0].tolist()
             for k, look in enumerate(example.looks):  # not merged: a token is a patch, but for the class token
                 np.testing.assert_allclose(look.patches, seen.token_weights[0, k, 1:], rtol=1e-5)
@@ -167,7 +167,7 @@ def test_the_picture_shows_the_example(home, figures):
     bars = next(axes for axes in figures[0].axes if axes.get_ylabel() == "weight")
     heights, colours = zip(*((bar.get_height(), bar.get_facecolor()) for bar in bars.patches), strict=True)
     np.testing.assert_allclose(heights, example.weights)
-    assert [i for i, colour in enumerate(colours) if colour == to_rgba(BLUE)] == example.selected.tolist()
+    assert [i for i, colour in enumerate(colours) if colour == to_rgba(BLUE)] == example.selected
     np.testing.assert_allclose(bars.lines[0].get_xdata() - 0.5, example.selected)  # not by colour alone
     band = figures[0].axes[figures[0].axes.index(bars) + 1].collections[0]
     assert sorted(path.vertices[:, 0].min() for path in band.get_paths()) == example.true

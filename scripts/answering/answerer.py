@@ -4,7 +4,7 @@ B questions, T segments, K selected segments, M tokens of a frame as extracted, 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from feat_script.clip_vision import encode_words
 from nets.network import Perception, build
 from nets.options import FeatureSizes
 from scripts.answering.answers import Answer
-from scripts.answering.encoders import Encoders, Seen
+from scripts.answering.encoders import Encoders, Progress, Seen
 from utils.checkpoint import load_weights
 from utils.errors import UserError
 from utils.numerics import autocast
@@ -72,7 +72,7 @@ class Answerer:
         video: str | Path,
         questions: Sequence[str],
         start: float = 0.0,
-        progress: Callable[[str, float], None] = lambda stage, share: None,
+        progress: Progress = lambda stage, share: None,
     ) -> list[Answer]:
         """Answer questions about the T seconds of a video from `start` on; it is read once for all of them.
 

@@ -72,7 +72,7 @@ def _example(answer: Answer) -> figure4.Example:
         answer=None,
         correct=None,
         weights=answer.segment_weights,
-        selected=np.array([round(second - answer.start) for second in answer.selected]),
+        selected=answer.selected,
         true=None,
         looks=answer.looks,
         start=answer.start,

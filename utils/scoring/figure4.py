@@ -59,7 +59,7 @@ class Example:
     answer: str | None  # as annotated; None where nobody did
     correct: bool | None
     weights: np.ndarray  # (T,)
-    selected: np.ndarray  # (K,)
+    selected: Sequence[float]  # K seconds of the video
     true: Sequence[int] | None  # segments in which the prompt is true; None where nobody knows
     looks: list[Look]  # K
     model: str = ""  # its name, where several are drawn
@@ -148,10 +148,10 @@ def _look(sheet: _Sheet, top: float, example: Example) -> float:
 def _time_line(sheet: _Sheet, top: float, example: Example) -> float:
     """The weights as bars, below them the sound and what is true, where these are known; returns where they end."""
     segments, highest = len(example.weights), example.weights.max()
-    chosen = np.isin(np.arange(segments), example.selected)
+    chosen = np.isin(example.start + np.arange(segments), example.selected)
     bars = sheet.axes(LEFT, top, WIDE, BARS)
     bars.bar(np.arange(segments) + 0.5, example.weights, 0.86, color=np.where(chosen, BLUE, GREY))
-    bars.plot(example.selected + 0.5, example.weights[example.selected] + 0.14 * highest, "v", color=BLUE, markersize=5)
+    bars.plot(np.flatnonzero(chosen) + 0.5, example.weights[chosen] + 0.14 * highest, "v", color=BLUE, markersize=5)
     bars.set(xlim=(0, segments), ylim=(0, 1.3 * highest))
     bars.set_yticks([0, highest], ["0", f"{highest:.2g}"])
     bars.set_ylabel("weight", rotation=0, ha="right", va="center", fontsize=7.5)
