@@ -16,8 +16,9 @@ import numpy as np
 from dataset.feature_folder import FLOATS, Folder, all_finite, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
-from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits, told
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind
 from utils.errors import UserError
+from utils.files import fits, told
 from utils.manifest import DAMAGED, NAME, read_manifest
 
 MANIFEST_VERSION = 1
@@ -37,7 +38,7 @@ class FeatureStore:
         self.dtypes = {kind: folder.dtype for kind, folder in folders.items()}
         self._text = text
         if text and text.words:
-            self.shapes[WORDS] = text.words.shape
+            self.shapes[WORDS] = text.words.features.shape[1:]
         self._instead: dict[str, dict[str, str]] = {}  # by kind and video: whose features are read
 
     @property
@@ -59,7 +60,7 @@ class FeatureStore:
     def verify(self, videos: Iterable[str]) -> dict[str, str]:
         """Like `check`, with the data of whatever is new or changed since it last passed: NaN, infinity, damage."""
         videos = list(videos)
-        return _merge({kind: folder.verify(videos) for kind, folder in self.folders.items()})
+        return _merge({kind: folder.examine(videos)[1] for kind, folder in self.folders.items()})
 
     def read(self, kind: str, videos: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
         """Return one kind of the videos' features, (len(videos), *shapes[kind]) in the stored dtype.
@@ -101,8 +102,7 @@ class FeatureStore:
         segments, tokens, _ = self.shapes["token"]
         if not any(self.manifests["token"]["merge_schedule"]):
             return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
-        folder = self.folders["token"]
-        path = folder.folder.path if isinstance(folder, Pack) else folder.path
+        path = self.folders["token"].path
         path = path.with_name(f"{path.name}_source")
         manifest = read_manifest(path)
         return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(self._given("token", videos))
@@ -158,7 +158,7 @@ def open_features(
             paths[kind],
             tuple(manifests[kind]["shape"]),
             np.dtype(manifests[kind]["dtype"]),
-            root / KINDS[kind].status_in / "status",
+            root / KINDS[kind].status_in,
         )
         for kind in kinds
     }

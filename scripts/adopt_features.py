@@ -36,7 +36,8 @@ def main(args: list[str] | None = None) -> None:
         raise UserError(f"{path / NAME}: is there already; what made it needs no adoption")
     folder = plain_folder(path, kind.shape(given))
     videos = list(folder.stamps())
-    if faults := folder.check(videos, deep=True):
+    _, faults = folder.examine(videos)
+    if faults:
         raise UserError(
             f"{path}: {len(faults)} of {len(videos)} files are not like the others\n{describe_faults(faults)}"
         )
