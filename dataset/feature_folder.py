@@ -100,7 +100,7 @@ class Folder:
         known: dict[str, list] = {}  # by video: bytes and time of change of its file, SHA-256 of its data
         with contextlib.suppress(UserError, TypeError, KeyError):
             held = unseal(self.path / RECORD)
-            known = held["whole"] if held["made_for"] == made_for else {}
+            known = dict(held["whole"]) if held["made_for"] == made_for else {}
         stamps = self.stamps()  # taken before reading: a file that changes meanwhile is read again next time
         videos = list(videos)
         changed = [video for video in videos if known.get(video, [])[:2] != stamps.get(video)]

@@ -19,9 +19,7 @@ from dataset.feature_text import PublicText, Sentences, TextBank
 from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind
 from utils.errors import UserError
 from utils.files import fits, told
-from utils.manifest import DAMAGED, NAME, read_manifest
-
-MANIFEST_VERSION = 1
+from utils.manifest import DAMAGED, NAME, VERSION, read_manifest
 
 
 class FeatureStore:
@@ -104,8 +102,7 @@ class FeatureStore:
             return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
         path = self.folders["token"].path
         path = path.with_name(f"{path.name}_source")
-        manifest = read_manifest(path)
-        return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(self._given("token", videos))
+        return _folder(path, read_manifest(path)).read(self._given("token", videos))
 
     def _given(self, kind: str, videos: Sequence[str]) -> list[str]:
         """Whose features each of the videos is given."""
@@ -153,18 +150,14 @@ def open_features(
     for name, kind in wanted.items():
         _check_manifest(paths[name] / NAME, name, manifests[name], kind.shape(given))
     _check_alike(wanted, paths, manifests)
-    folders = {
-        kind: Folder(
-            paths[kind],
-            tuple(manifests[kind]["shape"]),
-            np.dtype(manifests[kind]["dtype"]),
-            root / KINDS[kind].status_in,
-        )
-        for kind in kinds
-    }
+    folders = {kind: _folder(paths[kind], manifests[kind], root / KINDS[kind].status_in) for kind in kinds}
     sentences = Sentences(paths["text"], manifests["text"], words) if text else None
     packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()} if layout == "packed" else None
     return FeatureStore(packs or folders, sentences, manifests)
+
+
+def _folder(path: Path, manifest: dict[str, Any], first: Path | None = None) -> Folder:
+    return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"]), first)
 
 
 def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -188,7 +181,7 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
     shape = manifest.get("shape")
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
     for field, good, wanted in (
-        ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
+        ("version", manifest.get("version") == VERSION, VERSION),
         ("kind", manifest.get("kind") == kind, repr(kind)),
         ("shape", whole, f"[{told(sizes)}] by the configured segments and tokens"),
         ("dtype", manifest.get("dtype") in FLOATS, " or ".join(FLOATS)),

@@ -23,7 +23,7 @@ from feat_script.clip_vision import count_tokens, encode_sentences, encode_words
 from utils.cli import Parser
 from utils.errors import UserError, command
 from utils.files import atomic_path, header_bytes, write_json, writing
-from utils.manifest import claim_manifest
+from utils.manifest import claim_manifest, make_manifest
 from utils.progress import tqdm
 from utils.runtime import start
 from utils.text_rows import TextRows, text_rows, word_rows
@@ -131,8 +131,7 @@ def main(args: list[str] | None = None) -> int:
         wanted, questions, faults = read_sentences(options.annotations, table)
         model, name, digest = load_clip(options.clip, runtime.device)
         width = model.text_projection.shape[1]
-        manifest = {"version": 1, "kind": "text", "encoder": name, "weights_sha256": digest}
-        claim_manifest(folder, manifest | {"shape": [width], "dtype": "float32"})
+        claim_manifest(folder, make_manifest("text", name, digest, (width,), "float32"))
         row = np.dtype(("float32", (width,)))
         kinds = [("sentences", list(wanted), text_rows(folder), encode_sentences, row)]
         if options.words:

@@ -3,7 +3,7 @@
     python -m scripts.pack_features --features data/music_avqa/features --segments 60 --tokens 14
 
 Then train with `--data.layout packed`. Every file is checked; the files themselves stay, and may be deleted afterwards.
-A pack is refused once its files have changed: run this again.
+Once files have changed, the pack is stale: run this again.
 """
 
 from dataset.feature_folder import Folder, describe_faults

@@ -242,7 +242,7 @@ def test_a_pack_of_the_first_release_serves_while_no_file_contradicts_it(root):
     digests, _ = opened(root).folders["audio"].examine(VIDEOS)
     pack(root)
     path = root / "vggish/packed/index.json"
-    write_json(path, {"manifest": read_json(path)["manifest"], "videos": dict.fromkeys(VIDEOS, [1, 1])})
+    write_json(path, {"manifest": read_json(path)["manifest"], "videos": dict.fromkeys(VIDEOS, (1, 1))})
     assert "stale" in opened(root, "packed").verify(VIDEOS[:1])[VIDEOS[0]]
     for video in VIDEOS:
         (root / "vggish" / f"{video}.npy").unlink()
