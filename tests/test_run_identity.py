@@ -8,6 +8,7 @@ import openpyxl
 import pytest
 
 from dataset.feature_folder import RECORD, Folder
+from scripts import pack_features
 from scripts.reproduce import identity
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import find_run, resolve
@@ -98,6 +99,15 @@ def test_features_are_read_once_and_again_when_they_change(data, features, monke
     os.utime(features / "vggish/00000003.npy", (1, 1))
     assert folder_of(data, *options) == known
     assert reads[2 * 3 * 10 :] == ["00000003"]
+
+
+def test_a_dry_run_notes_nothing_of_a_pack_that_was_copied_either(data, features):
+    pack_features.main(["--features", str(features), "--segments", "6", "--tokens", "4"])
+    for file in (*features.glob("*/*.npy"), *features.glob("*/packed/features.npy")):
+        os.utime(file, (1, 1))
+    before = {file: file.stat().st_mtime_ns for file in features.rglob("*")}
+    folder_of(data, "--data.features", features, "--data.layout", "packed", contents=Contents(keep=False))
+    assert {file: file.stat().st_mtime_ns for file in features.rglob("*")} == before
 
 
 def test_only_what_a_run_reads_decides(data, features):
