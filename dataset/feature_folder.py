@@ -9,20 +9,19 @@ import contextlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.pool import ThreadPool
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dataset.kinds import fits, told
+from utils.ahead import ask_all
 from utils.errors import UserError
-from utils.files import array_sha256, header_bytes, npy_header, read_json, video_file, write_json
-from utils.progress import tqdm
+from utils.files import array_sha256, fits, header_bytes, npy_header, seal, told, unseal, video_file
+from utils.status import STATUS, read_status
 
 FLOATS = ("float16", "float32")
 EXAMPLES = 3  # videos named of a fault
-THREADS = 8  # they wait for the disk, or for a network drive; more than the cores on purpose
+RECORD = ".verified.json"  # in the folder: the digests of what is whole, so that it is read once
 
 
 def all_finite(array: np.ndarray) -> bool:
@@ -35,15 +34,6 @@ def all_finite(array: np.ndarray) -> bool:
     infinity = int(np.array(np.inf, array.dtype).view(f"u{array.itemsize}"))
     signed, unsigned = array.view(f"i{array.itemsize}"), array.view(f"u{array.itemsize}")
     return bool(signed.max() < infinity and unsigned.max() < infinity + (1 << bits - 1))
-
-
-def find_faults(reason: Callable[[str], str | None], videos: Iterable[str], label: str) -> dict[str, str]:
-    """Map each faulty video to `reason(video)`, asking for several videos at once, with a progress bar."""
-    videos = list(dict.fromkeys(videos))
-    with ThreadPool(THREADS) as pool:
-        reasons = pool.imap(reason, videos, chunksize=16)
-        bar = tqdm(reasons, f"checking {label}", len(videos), leave=False, delay=1, unit="file")
-        return {video: text for video, text in zip(videos, bar, strict=True) if text}
 
 
 def describe_faults(faults: dict[str, str]) -> str:
@@ -65,9 +55,9 @@ def describe_faults(faults: dict[str, str]) -> str:
 class Folder:
     """The files `<path>/<video_id>.npy`, each one array of the same shape and dtype."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, status: Path | None = None):
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, first: Path | None = None):
         self.path, self.shape, self.dtype = path, shape, dtype
-        self.status = status  # folder of the files in which extraction noted digests, if it did
+        self.first = first  # the folder with the status files of extraction, if it made these
         self.header = header_bytes(shape, dtype)
         self.nbytes = int(np.prod(shape)) * dtype.itemsize  # of one video
 
@@ -79,67 +69,60 @@ class Folder:
         return {video: [found[video].st_size, found[video].st_mtime_ns] for video in sorted(found)}
 
     def fault(self, video: str, out: np.ndarray | None = None) -> str | None:
-        """Say what is wrong with a video's file, or None; its data go into `out`, if given, and must be
-        finite and as extraction noted."""
+        """Say what is wrong with a video's file, or None; its data go into `out`, if given, and must be finite."""
         try:
             self._fill(video, out)
         except UserError as error:
             return " ".join(str(error).removeprefix(f"{self.path / video}.npy: ").split())  # numpy's may have lines
-        if out is None:
-            return None
-        if not all_finite(out):
-            return "holds NaN or infinite values"
-        known = self._noted(video)
-        changed = known is not None and array_sha256(out) != known
-        return "holds other data than were extracted; delete it and extract it again" if changed else None
+        return "holds NaN or infinite values" if out is not None and not all_finite(out) else None
 
     def _noted(self, video: str) -> str | None:
         """The SHA-256 that extraction noted of a video's data; None where there is none."""
-        if self.status:
-            with contextlib.suppress(UserError, KeyError, TypeError):  # of other origin; a damaged note
-                return read_json(video_file(self.status, video, ".json"))["features"][self.path.name]
-        return None
+        return read_status(self.first, video).get("features", {}).get(self.path.name) if self.first else None
 
     def noted(self) -> set[str]:
         """The videos of which extraction noted that they have features of this kind, whether the files are there."""
-        notes = self.status.glob("[!.]*.json") if self.status else ()
+        notes = (self.first / STATUS).glob("[!.]*.json") if self.first else ()
         return {note.stem for note in notes if self._noted(note.stem)}
 
-    def check(self, videos: Iterable[str], deep: bool = False) -> dict[str, str]:
-        """Map each faulty video to the reason; `deep` reads the data too and finds NaN and infinite values."""
+    def check(self, videos: Iterable[str]) -> dict[str, str]:
+        """Map each faulty video to the reason, as far as headers and lengths tell."""
+        return {video: fault for video, fault in ask_all(self.fault, videos, self.path.name) if fault}
 
-        def reason(video: str) -> str | None:
-            return self.fault(video, np.empty(self.shape, self.dtype) if deep else None)
+    def examine(self, videos: Iterable[str], keep: bool = True) -> tuple[dict[str, str], dict[str, str]]:
+        """The SHA-256 of each whole video's data, and the fault of every other one.
 
-        return find_faults(reason, videos, self.path.name)
-
-    def verify(self, videos: Iterable[str]) -> dict[str, str]:
-        """Check deeply whatever has changed since it last passed, and remember what passes.
-
-        What passed is recorded in `.verified.json`, by size and time of change. A record that is broken counts as
-        none; where none can be written, all is simply read again the next time.
+        What was whole before is read again where its file's size or time of change is another. Where `keep`, what is
+        whole is noted in `RECORD`. A record that is broken counts as none; where none can be written, all is simply
+        read again the next time.
         """
-        record, made_for = self.path / ".verified.json", {"shape": list(self.shape), "dtype": self.dtype.name}
-        passed = {}
-        with contextlib.suppress(ValueError, TypeError, KeyError):
-            held = read_json(record)
-            passed = dict(held["files"]) if held["made_for"] == made_for else {}
+        made_for = {"shape": list(self.shape), "dtype": self.dtype.name}
+        known: dict[str, list] = {}  # by video: bytes and time of change of its file, SHA-256 of its data
+        with contextlib.suppress(UserError, TypeError, KeyError):
+            held = unseal(self.path / RECORD)
+            known = dict(held["whole"]) if held["made_for"] == made_for else {}
         stamps = self.stamps()  # taken before reading: a file that changes meanwhile is read again next time
-        unknown = [video for video in dict.fromkeys(videos) if passed.get(video, []) != stamps.get(video)]
-        faults = self.check(unknown, deep=True)
-        if news := {video: stamps[video] for video in unknown if video in stamps and video not in faults}:
-            with contextlib.suppress(UserError):
-                write_json(record, {"made_for": made_for, "files": passed | news})
-        return faults
+        videos = list(videos)
+        changed = [video for video in videos if known.get(video, [])[:2] != stamps.get(video)]
 
-    def changed(self, digests: dict[str, str]) -> list[str]:
-        """The videos whose data have another SHA-256 than is given for them, or cannot be read."""
-
-        def reason(video: str) -> str | None:
+        def read(video: str) -> tuple[str, str | None]:
             array = np.empty(self.shape, self.dtype)
-            return self.fault(video, array) or ("differs" if array_sha256(array) != digests[video] else None)
+            fault, digest = self.fault(video, array), array_sha256(array)
+            if not fault and self._noted(video) not in (None, digest):
+                fault = "holds other data than were extracted; delete it and extract it again"
+            return digest, fault
 
-        return list(find_faults(reason, digests, f"{self.path.name} against the pack"))
+        news, faults = {}, {}
+        for video, (digest, fault) in ask_all(read, changed, self.path.name):
+            if fault:
+                faults[video] = fault
+            else:
+                news[video] = [*stamps.get(video, (0, 0)), digest]
+        known |= news
+        if news and keep:
+            with contextlib.suppress(UserError):
+                seal(self.path / RECORD, {"made_for": made_for, "whole": known})
+        return {video: known[video][2] for video in videos if video not in faults}, faults
 
     def prefetch(self, videos: Iterable[str]) -> None:
         """Ask the disk for the videos' files; returns before they are there. Raises `OSError` for one that is not."""

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dataset.feature_folder import describe_faults, plain_folder
-from dataset.kinds import TEXT, WORDS_MAKER, fits, told
+from dataset.kinds import TEXT, WORDS_MAKER
 from utils.errors import UserError
-from utils.files import npy_header, read_json
 from utils.text_rows import TextRows, text_rows, word_rows
 
 
@@ -26,43 +25,25 @@ class TextBank(NamedTuple):
 
 
 class Rows:
-    """Rows by sentence: row n of the array is the n-th sentence of the list; surplus rows are ignored.
-
-    `sizes` are those of a row; None: any. Raises `UserError` where list and array do not fit together, or are not as
-    noted.
-    """
+    """Rows by sentence, of the given sizes (None: any). Raises `UserError` as `TextRows.read`, with the remedy."""
 
     def __init__(self, files: TextRows, sizes: Sequence[int | None], dtype: str, maker: str):
         self.files, self.maker = files, maker
-        again = f"encode again with: {maker}"
         try:
-            sentences = read_json(files.sentences)
-            shape, found = npy_header(files.features)
+            sentences, self.features = files.read(sizes, dtype)
         except UserError as error:
-            raise UserError(f"{error}; {again}") from error
-        if not isinstance(sentences, list):
-            raise UserError(f"{files.sentences}: must be a list of sentences, one for a row of {files.features.name}")
-        if not fits(shape, (None, *sizes)) or found != np.dtype(dtype) or shape[0] < len(sentences):
-            raise UserError(
-                f"{files.features}: is {found} {shape}, but {files.sentences.name} and the manifest want "
-                f"{dtype} ({len(sentences)} or more, {told(sizes)}); {again}"
-            )
-        if files.is_damaged(sentences):
-            both = f"{files.sentences.name} and {files.features.name}"
-            raise UserError(f"{files.sentences.parent}: {both} are not as {files.digest.name} noted them; {again}")
-        self.shape = shape[1:]
+            raise UserError(f"{error}; encode again with: {maker}") from error
         self.rows = {sentence: row for row, sentence in enumerate(sentences)}
 
     def read(self, wanted: Sequence[str]) -> np.ndarray:
-        """The rows of some sentences, (len(wanted), *shape). Raises `UserError` where some are not encoded."""
+        """The rows of some sentences, (len(wanted), ...). Raises `UserError` where some are not encoded."""
         missing = [sentence for sentence in wanted if sentence not in self.rows]
         if missing:
             raise UserError(
                 f"{self.files.sentences}: {len(missing)} of {len(wanted)} sentences are not encoded, e.g. "
                 f"{missing[0]!r}; encode them with: {self.maker} (only what is new is encoded)"
             )
-        features = np.load(self.files.features, mmap_mode="r", allow_pickle=False)
-        return features[[self.rows[sentence] for sentence in wanted]]
+        return self.features[[self.rows[sentence] for sentence in wanted]]
 
 
 class Sentences:

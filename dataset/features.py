@@ -16,11 +16,10 @@ import numpy as np
 from dataset.feature_folder import FLOATS, Folder, all_finite, plain_folder
 from dataset.feature_pack import Pack
 from dataset.feature_text import PublicText, Sentences, TextBank
-from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind, fits, told
+from dataset.kinds import IMPLIED, KINDS, PUBLIC_PROMPTS, TEXT, WORDS, Kind
 from utils.errors import UserError
-from utils.manifest import DAMAGED, NAME, read_manifest
-
-MANIFEST_VERSION = 1
+from utils.files import fits, told
+from utils.manifest import DAMAGED, NAME, VERSION, read_manifest
 
 
 class FeatureStore:
@@ -37,7 +36,7 @@ class FeatureStore:
         self.dtypes = {kind: folder.dtype for kind, folder in folders.items()}
         self._text = text
         if text and text.words:
-            self.shapes[WORDS] = text.words.shape
+            self.shapes[WORDS] = text.words.features.shape[1:]
         self._instead: dict[str, dict[str, str]] = {}  # by kind and video: whose features are read
 
     @property
@@ -59,7 +58,7 @@ class FeatureStore:
     def verify(self, videos: Iterable[str]) -> dict[str, str]:
         """Like `check`, with the data of whatever is new or changed since it last passed: NaN, infinity, damage."""
         videos = list(videos)
-        return _merge({kind: folder.verify(videos) for kind, folder in self.folders.items()})
+        return _merge({kind: folder.examine(videos)[1] for kind, folder in self.folders.items()})
 
     def read(self, kind: str, videos: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
         """Return one kind of the videos' features, (len(videos), *shapes[kind]) in the stored dtype.
@@ -101,11 +100,9 @@ class FeatureStore:
         segments, tokens, _ = self.shapes["token"]
         if not any(self.manifests["token"]["merge_schedule"]):
             return np.broadcast_to(np.arange(tokens), (len(videos), segments, tokens))
-        folder = self.folders["token"]
-        path = folder.folder.path if isinstance(folder, Pack) else folder.path
+        path = self.folders["token"].path
         path = path.with_name(f"{path.name}_source")
-        manifest = read_manifest(path)
-        return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"])).read(self._given("token", videos))
+        return _folder(path, read_manifest(path)).read(self._given("token", videos))
 
     def _given(self, kind: str, videos: Sequence[str]) -> list[str]:
         """Whose features each of the videos is given."""
@@ -153,18 +150,14 @@ def open_features(
     for name, kind in wanted.items():
         _check_manifest(paths[name] / NAME, name, manifests[name], kind.shape(given))
     _check_alike(wanted, paths, manifests)
-    folders = {
-        kind: Folder(
-            paths[kind],
-            tuple(manifests[kind]["shape"]),
-            np.dtype(manifests[kind]["dtype"]),
-            root / KINDS[kind].status_in / "status",
-        )
-        for kind in kinds
-    }
+    folders = {kind: _folder(paths[kind], manifests[kind], root / KINDS[kind].status_in) for kind in kinds}
     sentences = Sentences(paths["text"], manifests["text"], words) if text else None
     packs = {kind: Pack(folder, manifests[kind]) for kind, folder in folders.items()} if layout == "packed" else None
     return FeatureStore(packs or folders, sentences, manifests)
+
+
+def _folder(path: Path, manifest: dict[str, Any], first: Path | None = None) -> Folder:
+    return Folder(path, tuple(manifest["shape"]), np.dtype(manifest["dtype"]), first)
 
 
 def _merge(faults: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -188,7 +181,7 @@ def _check_manifest(path: Path, kind: str, manifest: dict[str, Any], sizes: tupl
     shape = manifest.get("shape")
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape) and fits(shape, sizes)
     for field, good, wanted in (
-        ("version", manifest.get("version") == MANIFEST_VERSION, MANIFEST_VERSION),
+        ("version", manifest.get("version") == VERSION, VERSION),
         ("kind", manifest.get("kind") == kind, repr(kind)),
         ("shape", whole, f"[{told(sizes)}] by the configured segments and tokens"),
         ("dtype", manifest.get("dtype") in FLOATS, " or ".join(FLOATS)),

@@ -1,6 +1,6 @@
 """Kinds of features: where each lies, what it is shaped like, and what makes it. A new kind is a line in `KINDS`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -59,13 +59,3 @@ TRUTH = "truth"
 """What a network names that is told where each question's prompt is true: (B, T), by the files of data.truth."""
 WORDS_MAKER = f"{TEXT.maker} --words"
 PUBLIC_PROMPTS = "clip_feats/qaPrompt_ViT-L14@336px"
-
-
-def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    """Whether a shape has the wanted sizes; None fits any."""
-    return len(shape) == len(wanted) and all(size in (None, n) for n, size in zip(shape, wanted, strict=True))
-
-
-def told(sizes: Sequence[int | None]) -> str:
-    """Sizes as errors tell them, such as "60, any"."""
-    return ", ".join("any" if size is None else str(size) for size in sizes)

@@ -19,6 +19,7 @@ from feat_script.media import read_audio
 from feat_script.pipeline import common_options, extract, find_videos
 from feat_script.vggish import VGGish, examples, load_vggish
 from utils.errors import command
+from utils.manifest import make_manifest
 from utils.runtime import set_threads, start
 
 FOLDER = "vggish"
@@ -54,15 +55,8 @@ def main(args: list[str] | None = None) -> int:
     with start(options.device, "fp32", "device") as runtime:
         network, digest = load_vggish(options.weights)
         set_threads(network.to(runtime.device), options.segments)
-        manifest = {
-            "version": 1,
-            "kind": "audio",
-            "encoder": "vggish",
-            "weights_sha256": digest,
-            "shape": [options.segments, network.embeddings[-2].out_features],
-            "dtype": "float32",
-            "hop_seconds": options.hop,
-        }
+        shape = (options.segments, network.embeddings[-2].out_features)
+        manifest = make_manifest("audio", "vggish", digest, shape, "float32", hop_seconds=options.hop)
         encode = partial(encode_sound, network)
         return int(extract(runtime, videos, options.out, {FOLDER: manifest}, read, encode, options.workers) > 0)
 

@@ -22,8 +22,8 @@ from dataset.text_prompt import PromptTable, filled_rows
 from feat_script.clip_vision import count_tokens, encode_sentences, encode_words, load_clip
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.files import atomic_path, header_bytes, npy_header, read_json, write_json, writing
-from utils.manifest import claim_manifest
+from utils.files import atomic_path, header_bytes, write_json, writing
+from utils.manifest import claim_manifest, make_manifest
 from utils.progress import tqdm
 from utils.runtime import start
 from utils.text_rows import TextRows, text_rows, word_rows
@@ -64,17 +64,6 @@ def refuse_long(sentences: Rows, most: int) -> None:
         said = f"{sum(map(len, ids.values()))} questions, or their prompts, have more than CLIP's {most} tokens; "
         listed = [f"{path}: question {', '.join(some)}" for path, some in ids.items()]
         raise UserError("\n  ".join([f"{said}shorten them, or take the first {most} of each by --truncate", *listed]))
-
-
-def stored_sentences(files: TextRows, row: np.dtype) -> list[str]:
-    """The sentences that have whole rows, of this shape and dtype, already."""
-    try:
-        sentences = read_json(files.sentences)
-        (rows, *shape), dtype = npy_header(files.features)
-    except ValueError:
-        return []  # none yet, lost or cut: encoded again
-    whole = isinstance(sentences, list) and rows >= len(sentences) and np.dtype((dtype, (*shape,))) == row
-    return sentences if whole and not files.is_damaged(sentences) else []
 
 
 def encode_new(
@@ -142,15 +131,17 @@ def main(args: list[str] | None = None) -> int:
         wanted, questions, faults = read_sentences(options.annotations, table)
         model, name, digest = load_clip(options.clip, runtime.device)
         width = model.text_projection.shape[1]
-        manifest = {"version": 1, "kind": "text", "encoder": name, "weights_sha256": digest}
-        claim_manifest(folder, manifest | {"shape": [width], "dtype": "float32"})
+        claim_manifest(folder, make_manifest("text", name, digest, (width,), "float32"))
         row = np.dtype(("float32", (width,)))
         kinds = [("sentences", list(wanted), text_rows(folder), encode_sentences, row)]
         if options.words:
             row = np.dtype(("float16", (model.context_length, *model.ln_final.normalized_shape)))
             kinds.append(("questions, their words", questions, word_rows(folder), encode_words, row))
         for what, sentences, files, encode, row in kinds:
-            held = stored_sentences(files, row)
+            try:
+                held, _ = files.read(row.shape, row.base.name)
+            except UserError:
+                held = []  # none yet, lost or damaged: encoded again
             known = set(held)
             new = [sentence for sentence in sentences if sentence not in known]
             if not options.truncate:

@@ -19,6 +19,7 @@ from feat_script.clip_vision import encode_frames, fit_image, load_clip, schedul
 from feat_script.media import read_frames
 from feat_script.pipeline import common_options, extract, find_videos
 from utils.errors import command
+from utils.manifest import make_manifest
 from utils.runtime import set_threads, start
 
 
@@ -35,25 +36,14 @@ def kinds(
     """The manifest of each folder that a run with these settings writes."""
     visual = model.visual
     m, width = visual.positional_embedding.shape
-
-    def manifest(kind: str, shape: list[int], dtype: str) -> dict[str, Any]:
-        return {
-            "version": 1,
-            "kind": kind,
-            "encoder": name,
-            "weights_sha256": digest,
-            "shape": [segments, *shape],
-            "dtype": dtype,
-            "image_size": visual.input_resolution,
-            "fit": fit,
-        }
-
-    found = {"clip_frame": manifest("frame", [visual.output_dim], "float16")}
+    seen = {"image_size": visual.input_resolution, "fit": fit}
+    found = {"clip_frame": make_manifest("frame", name, digest, (segments, visual.output_dim), "float16", **seen)}
     for s, schedule in merging.items():
-        merged = {"merge_schedule": list(schedule)}
-        found[f"clip_token_{s}"] = manifest("token", [s, width], "float16") | merged
+        merged = seen | {"merge_schedule": list(schedule)}
+        found[f"clip_token_{s}"] = make_manifest("token", name, digest, (segments, s, width), "float16", **merged)
         if any(schedule):
-            found[f"clip_token_{s}_source"] = manifest("token_source", [m], "uint8") | merged
+            source = make_manifest("token_source", name, digest, (segments, m), "uint8", **merged)
+            found[f"clip_token_{s}_source"] = source
     return found
 
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from jsonargparse.typing import PositiveInt
 
 from feat_script.reading import Read, read_all
-from feat_script.status import as_noted, is_current, read_status, write_status
+from utils.ahead import ask_all
 from utils.cli import Parser
 from utils.errors import UserError
 from utils.files import array_sha256, atomic_path, holds_npy, save_npy, writing
@@ -28,10 +27,10 @@ from utils.machine import own_cores
 from utils.manifest import claim_manifest
 from utils.progress import tqdm
 from utils.runtime import Runtime
+from utils.status import as_noted, is_current, read_status, write_status
 
 SUFFIXES = {".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".ogv", ".3gp", ".wmv"}
 FAILURES = "failures.csv"
-THREADS = 8  # that look for what is whole; they wait for the disk
 
 Encode = Callable[[np.ndarray], dict[str, np.ndarray]]  # here: what was read -> an array for each kind's folder
 
@@ -155,10 +154,7 @@ def _held(
         whole = whole and is_current(first, name, status, videos[name]) and as_noted(first, name, manifests, status)
         return status if whole else None
 
-    with ThreadPool(THREADS) as pool:
-        found = pool.imap(status_if_whole, videos, chunksize=16)
-        bar = tqdm(found, f"checking {first.name}", len(videos), leave=False, delay=1, unit="video", disable=quiet)
-        yield from zip(videos, bar, strict=True)
+    return ask_all(status_if_whole, videos, first.name, quiet)
 
 
 def _fault(arrays: dict[str, np.ndarray], manifests: dict[str, dict[str, Any]]) -> str | None:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from feat_script.media import MediaError
-from feat_script.status import stamp
 from utils.files import sha256
 from utils.progress import tqdm
+from utils.status import stamp
 
 AHEAD = 2  # videos that a process reads ahead
 LONGEST = 250  # bytes of a name: of 255 that disks allow, ".json" is taken

@@ -10,11 +10,10 @@ second t. dataset/own_videos.md has the rest.
 from pathlib import Path
 
 from dataset.feature_folder import describe_faults, plain_folder
-from dataset.features import MANIFEST_VERSION
 from dataset.kinds import KINDS
 from utils.cli import Parser
 from utils.errors import UserError, command
-from utils.manifest import NAME, claim_manifest
+from utils.manifest import NAME, claim_manifest, make_manifest
 
 
 @command
@@ -36,13 +35,14 @@ def main(args: list[str] | None = None) -> None:
         raise UserError(f"{path / NAME}: is there already; what made it needs no adoption")
     folder = plain_folder(path, kind.shape(given))
     videos = list(folder.stamps())
-    if faults := folder.check(videos, deep=True):
+    _, faults = folder.examine(videos)
+    if faults:
         raise UserError(
             f"{path}: {len(faults)} of {len(videos)} files are not like the others\n{describe_faults(faults)}"
         )
-    not_known = {"weights_sha256": f"not known: {options.encoder}", "image_size": None, "fit": None}
-    manifest = {"version": MANIFEST_VERSION, "kind": options.kind, "encoder": options.encoder, "adopted": True}
-    claim_manifest(path, manifest | {"shape": list(folder.shape), "dtype": folder.dtype.name} | not_known)
+    weights = f"not known: {options.encoder}"
+    manifest = make_manifest(options.kind, options.encoder, weights, folder.shape, folder.dtype.name)
+    claim_manifest(path, manifest | {"adopted": True, "image_size": None, "fit": None})
     print(
         f"{path}: {len(videos)} videos, {folder.dtype} {folder.shape}, by {options.encoder}; {path / NAME} is written"
     )

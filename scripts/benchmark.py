@@ -51,6 +51,7 @@ from utils.cli import Parser
 from utils.cuda_graph import WARM_UP
 from utils.errors import UserError, command
 from utils.files import save_npy, write_json
+from utils.manifest import make_manifest
 from utils.progress import tqdm
 from utils.runtime import Runtime, start
 from utils.scoring.evaluation import predict
@@ -206,8 +207,7 @@ def make_features(work: Path, videos: int) -> DataConfig:
 
     for kind, shape in {**SIZES.shapes, "text": (SIZES.text,)}.items():
         folder = work / (KINDS | {"text": TEXT})[kind].folder.format(tokens=SIZES.shapes["token"][1])
-        manifest = {"version": 1, "kind": kind, "encoder": "synthetic", "weights_sha256": "0" * 64}
-        manifest |= {"shape": list(shape), "dtype": STORED[kind]}
+        manifest = make_manifest(kind, "synthetic", "0" * 64, shape, STORED[kind])
         write_json(folder / "manifest.json", manifest)
         drawn = random.standard_normal((DRAWN, *shape), np.float32).astype(STORED[kind])
         if kind == "text":

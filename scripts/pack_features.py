@@ -2,8 +2,8 @@
 
     python -m scripts.pack_features --features data/music_avqa/features --segments 60 --tokens 14
 
-Then train with `--data.layout packed`. Every file is read once and checked; the files themselves stay, and may be
-deleted afterwards. A pack is refused once its files have changed: run this again.
+Then train with `--data.layout packed`. Every file is checked; the files themselves stay, and may be deleted afterwards.
+Once files have changed, the pack is stale: run this again.
 """
 
 from dataset.feature_folder import Folder, describe_faults
@@ -29,7 +29,7 @@ def main(args: list[str] | None = None) -> None:
         assert isinstance(folder, Folder), "of the layout `files`"
         faults = write_pack(folder, store.manifests[kind], options.skip_faulty)
         pack = Pack(folder, store.manifests[kind])  # as training will open it
-        print(f"{pack.path}: {len(pack.rows)} videos, {len(pack.rows) * folder.nbytes / 1e9:.2f} GB")
+        print(f"{pack.file}: {len(pack.rows)} videos, {len(pack.rows) * folder.nbytes / 1e9:.2f} GB")
         if faults:
             print(f"left out, {len(faults)} faulty:\n{describe_faults(faults)}")
 

@@ -15,7 +15,6 @@ import train
 from dataset.bandstand.benchmark import PRESETS, Preset
 from dataset.text_prompt import PROMPT, TEMPLATE, PromptTable
 from feat_script import extract_text
-from feat_script.status import STATUS
 from scripts import pack_features, render_bandstand
 from scripts.reproduce.queue import Run
 from tests.extraction import says, snapshot
@@ -25,6 +24,7 @@ from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
 from utils.files import array_sha256, seal, unseal, write_json
 from utils.run_log import RunLog
+from utils.status import STATUS
 from utils.text_rows import text_rows
 
 pytest_plugins = ["tests.extraction_fixtures"]

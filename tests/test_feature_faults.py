@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_checked_each_time(root, reads, monke
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"files": 3, "made_for": {"shape": [6, 16], "dtype": "float16"}}']
+    "content", ["", "[]", "{}", '{"whole": 3, "made_for": {"shape": [6, 16], "dtype": "float16"}}']
 )
 def test_a_broken_record_of_what_passed_counts_as_none(root, reads, content):
     (root / "clip_frame/.verified.json").write_text(content)

@@ -7,9 +7,10 @@ import numpy as np
 import openpyxl
 import pytest
 
-from dataset.feature_folder import Folder
+from dataset.feature_folder import RECORD, Folder
+from scripts import pack_features
 from scripts.reproduce import identity
-from scripts.reproduce.identity import RECORD, Contents
+from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import find_run, resolve
 from tests.small_run import ROOT, make_data
 from tests.synthetic import edit_json
@@ -81,12 +82,8 @@ def test_a_run_is_another_one_when_its_data_change(data, features, tmp_path, cha
 
 
 def test_features_are_read_once_and_again_when_they_change(data, features, monkeypatch):
-    reads = []
-    monkeypatch.setattr(
-        Folder,
-        "read",
-        lambda self, videos, read=Folder.read: reads.append(videos) or read(self, videos),
-    )
+    reads, fill = [], Folder._fill
+    monkeypatch.setattr(Folder, "_fill", lambda self, video, *args: reads.append(video) or fill(self, video, *args))
     for record in features.rglob(RECORD):
         record.unlink()
     options = ("--data.features", features)
@@ -101,7 +98,16 @@ def test_features_are_read_once_and_again_when_they_change(data, features, monke
     assert len(reads) == 2 * 3 * 10
     os.utime(features / "vggish/00000003.npy", (1, 1))
     assert folder_of(data, *options) == known
-    assert reads[2 * 3 * 10 :] == [["00000003"]]
+    assert reads[2 * 3 * 10 :] == ["00000003"]
+
+
+def test_a_dry_run_notes_nothing_of_a_pack_that_was_copied_either(data, features):
+    pack_features.main(["--features", str(features), "--segments", "6", "--tokens", "4"])
+    for file in (*features.glob("*/*.npy"), *features.glob("*/packed/features.npy")):
+        os.utime(file, (1, 1))
+    before = {file: file.stat().st_mtime_ns for file in features.rglob("*")}
+    folder_of(data, "--data.features", features, "--data.layout", "packed", contents=Contents(keep=False))
+    assert {file: file.stat().st_mtime_ns for file in features.rglob("*")} == before
 
 
 def test_only_what_a_run_reads_decides(data, features):

@@ -9,7 +9,7 @@ import platform
 import re
 import secrets
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,16 @@ def npy_header(path: str | Path) -> tuple[tuple[int, ...], np.dtype]:
     if held != wanted:
         raise UserError(f"{path}: truncated or overlong, {held} bytes of data where shape {shape} needs {wanted}")
     return shape, dtype
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape has the wanted sizes; None fits any."""
+    return len(shape) == len(wanted) and all(size in (None, n) for n, size in zip(shape, wanted, strict=True))
+
+
+def told(sizes: Sequence[int | None]) -> str:
+    """Sizes as errors tell them, such as "60, any"."""
+    return ", ".join("any" if size is None else str(size) for size in sizes)
 
 
 def sha256(path: str | Path) -> str:

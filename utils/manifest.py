@@ -14,6 +14,7 @@ merged away by each block (token, token_source). Segments and tokens are read of
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,17 @@ from utils.errors import UserError
 from utils.files import create, json_bytes, read_json
 
 NAME = "manifest.json"
+VERSION = 1
 DAMAGED = "if it is damaged, delete it and extract again with the settings that made the folder"
 PATIENCE = 5  # s that a manifest may be half-written by another process
+
+
+def make_manifest(
+    kind: str, encoder: str, weights_sha256: str, shape: Sequence[int], dtype: str, **of_kind: Any
+) -> dict[str, Any]:
+    """A manifest, with the fields that its kind has besides."""
+    same = {"encoder": encoder, "weights_sha256": weights_sha256, "shape": [*shape], "dtype": dtype}
+    return {"version": VERSION, "kind": kind} | same | of_kind
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """What decides a run's numbers, by contents and not by the spelling of a path: its options and data."""
 
-import contextlib
 import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -14,19 +12,16 @@ import pandas as pd
 from configs import schema
 from dataset.annotations import read_annotations
 from dataset.config import DataConfig
-from dataset.feature_folder import THREADS
 from dataset.features import FeatureStore, open_features
 from dataset.kinds import KINDS, TRUTH, WORDS
 from dataset.text_prompt import PromptTable
 from utils.errors import UserError
-from utils.files import array_sha256, read_json, sha256, write_json
-from utils.progress import tqdm
+from utils.files import sha256
 from utils.scoring.grounding import truth_of
 
 DIGITS = 12
 ELSEWHERE = {*schema.MAY_CHANGE, *schema.SAME_CONTENT} - {"train.epochs"}
 """Options that decide nothing, or that say where something is whose contents decide."""
-RECORD = ".digests.json"  # in the folder of a kind of features, so that they are read once
 Where = tuple[str, str, int, int | None]  # options of `data`: features, layout, segments, tokens
 
 
@@ -100,25 +95,6 @@ def _text(ids: Sequence[str], questions: Sequence[str], prompts: Sequence[str], 
 
 
 def _videos(keep: bool, kind: str, videos: Sequence[str], where: Where) -> dict[str, str | None]:
-    """SHA-256 of each video's data; None where they are missing or broken. What is as it was is not read again."""
-    folder = _opened(where, (kind,), text=False).folders[kind]
-    place = folder.path if folder.path.is_dir() else folder.path.parent
-    known: dict[str, Any] = {}
-    with contextlib.suppress(UserError):
-        known = read_json(place / RECORD)
-    stamps = folder.stamps()
-    new = [video for video in videos if video in stamps and known.get(video, [None])[0] != stamps[video]]
-
-    def read(video: str) -> str | None:
-        try:
-            return array_sha256(folder.read([video]))
-        except UserError:
-            return None
-
-    with ThreadPool(THREADS) as pool:
-        bar = tqdm(pool.imap(read, new), f"reading {place}", len(new), leave=False, delay=1, unit="file")
-        known |= {video: [stamps[video], digest] for video, digest in zip(new, bar, strict=True)}
-    if keep and new:
-        with contextlib.suppress(UserError):  # a disk that is only read: they are read again the next time
-            write_json(place / RECORD, known)
-    return {video: known[video][1] if video in stamps else None for video in videos}
+    """SHA-256 of each video's data; None where they are missing or broken."""
+    digests, _ = _opened(where, (kind,), text=False).folders[kind].examine(videos, keep)
+    return {video: digests.get(video) for video in videos}
