@@ -7,8 +7,6 @@ Writes predictions.csv, metrics.json, confusion.png, accuracy.png, errors_by_tem
 grounding.csv; a folder each where data.test names several files, whose rows are printed together at the end.
 """
 
-import argparse
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -31,19 +29,6 @@ from utils.scoring.grounding import Scores, pointing, selection, true_segments, 
 from utils.scoring.metrics import accuracy_row, judge, most_frequent, random_choice
 from utils.scoring.paper import format_table
 from utils.scoring.report import report
-
-
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read the options, and those that override a stored configuration."""
-    parser = PlainParser(__doc__)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", help="run folder of train.py, whose best.pt is tested, or a released model")
-    what.add_argument("--checkpoint", help="a checkpoint file")
-    parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
-    parser.add_argument(
-        "--out", help="folder for the results; by default a folder named as the split, beside the input"
-    )
-    return parser.parse_known_args(arguments)
 
 
 def test_run(path: Path, split: str, overrides: list[str], out: Path) -> None:
@@ -125,7 +110,15 @@ def print_baselines(questions: pd.DataFrame, config: DataConfig) -> None:
 @command
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, score, report."""
-    options, overrides = parse(sys.argv[1:] if arguments is None else arguments)
+    parser = PlainParser(__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", help="run folder of train.py, whose best.pt is tested, or a released model")
+    what.add_argument("--checkpoint", help="a checkpoint file")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="the questions to answer")
+    parser.add_argument(
+        "--out", help="folder for the results; by default a folder named as the split, beside the input"
+    )
+    options, overrides = parser.parse_known_args(arguments)
     path = Path(options.checkpoint) if options.checkpoint else model_file(Path(options.run))
     test_run(path, options.split, overrides, Path(options.out or path.parent / options.split))
 

@@ -14,7 +14,7 @@ from configs import schema
 from configs.stored import model_file, read_stored, set_stored_threads
 from dataset.kinds import TRUTH, WORDS
 from dataset.question import Wording
-from dataset.text_prompt import FilledPrompt, PromptTable
+from dataset.text_prompt import PromptTable
 from feat_script.clip_vision import encode_words
 from nets.network import Perception, build
 from nets.options import FeatureSizes
@@ -84,7 +84,9 @@ class Answerer:
         if not 0 <= start < math.inf:
             raise UserError(f"start {start:g}: must be a second of the video, 0 or more")
         start = float(start)
-        filled = [self._fill(question) for question in questions]
+        if (longest := max(map(len, questions))) > LONGEST:
+            raise UserError(f"the question has {longest} characters; at most {LONGEST} are read")
+        filled = [self.wording.fill(question) for question in questions]
         progress("reading the question", 0.0)
         selecting = [each.prompt if self._asks_by_prompt else each.question for each in filled]
         text = self._encoders.encode([each.question for each in filled] + selecting)
@@ -120,11 +122,6 @@ class Answerer:
             )
         progress("answering", 1.0)
         return answers
-
-    def _fill(self, question: str) -> FilledPrompt:
-        if len(question) > LONGEST:
-            raise UserError(f"the question has {len(question)} characters; at most {LONGEST} are read")
-        return self.wording.fill(question)
 
     @torch.no_grad()
     def _perceive(self, text: np.ndarray, seen: Seen, questions: Sequence[str]) -> Perception:
