@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 bandstand=data/bandstand assets=assets/bandstand logs=runs/demo
 mkdir -p $logs
 
-steps=() job=
+steps=("0 make the environment (.venv)") job=
 trap 'if [ "$job" ]; then kill -- -$job 2>/dev/null && wait $job; fi || true' EXIT # it saves where it is
 
 # step TITLE: what follows belongs to it
