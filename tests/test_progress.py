@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import sys
 import termios
 
@@ -74,14 +75,15 @@ def test_a_bar_that_is_disabled_is_silent_and_a_message_is_not(clock, capsys):
 
 def test_a_terminal_gets_the_bar(monkeypatch):
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)  # nothing written is a failure, not a wait
     termios.tcsetwinsize(theirs, (24, 80))
     with open(theirs, "w") as terminal, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", terminal)
         for _ in tqdm(range(5), "reading", mininterval=0):
             pass
         terminal.flush()
-        said = os.read(ours, 65536).decode()
+        said = ""
+        while "5/5" not in said and select.select([ours], [], [], 10)[0]:  # a terminal hands on in its own time
+            said += os.read(ours, 65536).decode()
     os.close(ours)
     strokes = [stroke for stroke in said.split("\r") if stroke.strip()]
     assert len(strokes) > 3
