@@ -134,6 +134,8 @@ def _hold_out(
     """Part training questions by recording, always the same ones: nine tenths to learn from, a tenth to validate on."""
     of = train["video_id"].map(recording)
     names = sorted(of.unique())
+    if len(names) < 2:
+        raise UserError("data.val is null, but all training questions are about one recording; let data.val be a file")
     chosen = np.random.default_rng(0).permutation(names)[: max(1, len(names) // 10)]
     validation = of.isin(chosen)
     notes.append(

@@ -267,3 +267,6 @@ def test_copies_of_a_recording_are_held_out_together(tmp_path):
     train, val = ({i[:8] for i in data.splits[split].questions["video_id"]} for split in ("train", "val"))
     assert train.isdisjoint(val)
     assert (len(train), len(val)) == (9, 1)
+    write_json(config.train, [row for row in rows if row["video_id"][:8] == "00000000"])
+    with pytest.raises(UserError, match=r"data\.val is null, but all training questions are about one recording"):
+        open_data(config, (), ["train", "val"])

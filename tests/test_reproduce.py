@@ -181,11 +181,11 @@ def test_wrong_options_are_a_line(data, tmp_path, capfd, options, said):
 
 
 def test_a_row_of_ones_own_stands_beside_the_others(quick, data, tmp_path):
-    row = ("--row", "mine", "--model.network means --model.hidden 8")
+    row = ("--row", "peers", "--model.network means --model.hidden 8")  # a table's name too
     results = reproduce_in(tmp_path, data, "prior", *row, "--seeds", "0", "1")
     table = pd.read_csv(results / "prior.csv", comment="#").set_index("row")
-    assert table.loc["mine", "All"] == pytest.approx(100 * 9.5 / 18, abs=1e-3)
-    assert "prior --row mine '--model.network means --model.hidden 8'" in (results / "prior.md").read_text()
+    assert table.loc["peers", "All"] == pytest.approx(100 * 9.5 / 18, abs=1e-3)
+    assert "prior --row peers '--model.network means --model.hidden 8'" in (results / "prior.md").read_text()
 
 
 def test_rows_of_another_data_set_stand_without_the_paper_s(quick, tmp_path):

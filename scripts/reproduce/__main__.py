@@ -14,6 +14,7 @@ all done, 1 some runs failed or cannot start, 2 wrong options.
 
 import argparse
 import dataclasses
+import itertools
 import functools
 import shlex
 import statistics
@@ -263,7 +264,7 @@ def main(args: list[str] | None = None) -> int:
         results.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=results).close()
     failures = work(list(known.values()), find_workers(config.train.device))
-    own = shlex.join(arg for arg in args if arg not in TABLES)
+    own = shlex.join(arg for before, arg in itertools.pairwise(["", *args]) if before == "--row" or arg not in TABLES)
     for table, planned in plans.items():
         head = f"python -m scripts.reproduce {table} {own}".strip()
         write_table(results / table, planned, head, failures)
