@@ -14,8 +14,8 @@ all done, 1 some runs failed or cannot start, 2 wrong options.
 
 import argparse
 import dataclasses
-import itertools
 import functools
+import itertools
 import shlex
 import statistics
 import sys
