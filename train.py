@@ -143,9 +143,8 @@ def rate_groups(model: Network, options: schema.TrainConfig) -> list[dict[str, A
     """The trained parameters with their learning rates. Raises `UserError` for a group that the network has not."""
     groups = model.rate_groups()
     if unknown := options.rates.keys() - groups.keys():
-        raise UserError(
-            f"train.rates names {min(unknown)!r}, but the groups of this network are {', '.join(groups) or 'none'}"
-        )
+        known = ", ".join(groups) or "none"
+        raise UserError(f"train.rates.{min(unknown)}: the groups here are {known}; --train.rates {{}} scales none")
     factor = {p: options.rates.get(name, 1.0) for name, parameters in groups.items() for p in parameters}
     by_factor: dict[float, list[nn.Parameter]] = {}
     for parameter in model.parameters():

@@ -39,7 +39,7 @@ def describe(answer: Answer, true: str | None = None) -> str:
     ]
     if answer.selected:
         lines.append(f"  when      {', '.join(dict.fromkeys(f'{answer.clipped(s):g}' for s in answer.selected))} s")
-    if places := [f"{answer.clipped(look.second):g} s {look.place}" for look in answer.looks if look.place]:
+    if places := [f"{look.second:g} s {look.place}" for look in answer.looks if look.place]:
         lines.append(f"  where     {'; '.join(dict.fromkeys(places))}")
     return "\n".join(lines)
 

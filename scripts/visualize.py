@@ -77,9 +77,9 @@ def look(run: StoredRun, split: str, rows: np.ndarray, videos: dict[str, Path], 
         told = truth.get(row["video_id"])
         looks = []
         pictures = frames_of(row["video_id"], videos, segments)
-        for segment, picture, patches in zip(segments, pictures, maps, strict=True):
+        for segment, (second, picture), patches in zip(segments, pictures, maps, strict=True):
             boxes = _boxes(told, segment, picture) if told else []
-            looks.append(Look(segment, picture, patches, fit, boxes))
+            looks.append(Look(second, picture, patches, fit, boxes))
         examples.append(
             Example(
                 heading=f"{row['modality']}, {row['type']}; question {row['question_id']}, video {row['video_id']}",
@@ -105,8 +105,8 @@ def _boxes(told: dict[str, Any], segment: int, picture: np.ndarray) -> list[list
     return [(box * scale).tolist() for box in sounding_boxes(told, segment)]
 
 
-def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list[np.ndarray]:
-    """The frames of some segments, as large as they are drawn.
+def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """The seconds and frames of some segments, as large as they are drawn; beyond its end a video's last second.
 
     Raises `UserError` for a video that is not there or cannot be read.
     """
@@ -114,10 +114,10 @@ def frames_of(video: str, videos: dict[str, Path], segments: np.ndarray) -> list
         some = next(iter(videos.values()))
         raise UserError(f"--videos: holds no video {video!r} among {len(videos)}, such as {some}")
     try:
-        images = read_frames(videos[video], int(segments.max()) + 1, thumbnail).images
+        frames = read_frames(videos[video], int(segments.max()) + 1, thumbnail)
     except MediaError as error:
         raise UserError(f"{videos[video]}: {error}") from error
-    return [np.asarray(images[segment]) for segment in segments]
+    return [(min(segment, frames.own - 1), np.asarray(frames.images[segment])) for segment in segments.tolist()]
 
 
 @command

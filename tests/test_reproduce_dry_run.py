@@ -106,6 +106,11 @@ def test_a_row_that_cannot_be_is_told_apart(data, dry):
     assert "nothing is missing" not in told
 
 
+def test_rates_of_a_group_that_no_network_has_are_found_before_training(data, dry):
+    told = dry(data, "table1", "--train.rates.dep", "0.1")
+    assert "train.rates.dep: the groups here are deep; --train.rates {} scales none" in told
+
+
 def test_what_is_done_is_not_counted_again(data, tmp_path, capfd, monkeypatch):
     pretend(monkeypatch)
     monkeypatch.setattr(plan, "find_workers", lambda device: [{}])

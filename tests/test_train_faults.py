@@ -224,7 +224,7 @@ def test_a_run_is_not_resumed_with_features_of_fewer_videos(copy, tmp_path, caps
 
 def test_a_group_of_rates_that_the_network_has_not_is_named(data, tmp_path, capsys):
     error = fails(capsys, "--config", data, "--out", tmp_path / "run", "--train.rates.dep", 0.1)
-    assert "train.rates names 'dep', but the groups of this network are deep" in error
+    assert "train.rates.dep: the groups here are deep; --train.rates {} scales none" in error
 
 
 def test_an_option_of_another_network_is_left_out_of_a_file_and_refused_on_the_command_line(data, tmp_path, capsys):

@@ -152,6 +152,13 @@ def test_first_k_shows_the_frames_that_the_tokens_are_of(home):
         np.testing.assert_array_equal(first.selected, plain.selected)  # the same weights: the audio's are selected
 
 
+def test_beyond_its_end_a_video_shows_its_last_second(tmp_path):
+    write_clip(tmp_path / "short.mp4", np.arange(10) / 5, size=SIZE)
+    frames = visualize.frames_of("short", find_videos(tmp_path), np.array([0, 1, 4]))
+    assert [second for second, _ in frames] == [0, 1, 1]
+    np.testing.assert_array_equal(frames[1][1], frames[2][1])
+
+
 def test_the_public_layout_has_no_heat(tmp_path, home, capsys):
     options = make_data(tmp_path, tokens=5, segments=T, layout="public")
     save_run(tmp_path / "runs/public", options)

@@ -59,7 +59,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
                     raise ValueError(f"{spoilt} is damaged")
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {REMEDY}") from None
+        raise UserError(f"{path}: no such file; name one that is there, or train it first") from None
     except Exception as error:  # torch.load raises half a dozen types for a damaged file, some without a message
         reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"{path}: not a readable checkpoint ({reason}); {REMEDY}") from error

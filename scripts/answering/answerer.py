@@ -142,7 +142,7 @@ class Answerer:
         stored = [seen.arrays["source"]] * len(looked["selected"]) if "source" in seen.arrays else None
         return [
             [
-                Look(start + segment, seen.picture(segment), patches, self._encoders.fit)
+                Look(start + min(segment, seen.own - 1), seen.picture(segment), patches, self._encoders.fit)
                 for segment, patches in zip(segments.tolist(), maps, strict=True)
             ]
             for segments, maps in patches_of(looked, stored)

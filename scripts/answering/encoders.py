@@ -69,7 +69,14 @@ class Encoders:
     def __init__(self, manifests: dict[str, dict[str, Any]], folders: Sequence[Path], device: torch.device):
         if strange := manifests.keys() - KNOWN:
             raise UserError(f"the model reads features of the kind {min(strange)!r}, which no encoder here makes")
+        for kind in manifests.keys() & {"frame", "token"}:
+            if manifests[kind]["weights_sha256"] != manifests["text"]["weights_sha256"]:
+                raise UserError(
+                    f"the model reads {kind} features by {manifests[kind]['encoder']!r}, not by the CLIP of its "
+                    "questions; no encoder here makes them of a video"
+                )
         self.manifests = manifests
+        self._kinds = manifests.keys() - {"text"}
         self.fit: str = manifests.get("token", manifests.get("frame", {})).get("fit") or ""  # where pictures are seen
         self.clip, *_ = load_clip(str(_find(manifests["text"], folders)), device)
         if "audio" in manifests:
@@ -95,7 +102,7 @@ class Encoders:
             return self._look(video, start, segments, progress)
         key = hashlib.sha256(json_bytes([sha256(video), self.manifests, start, segments])).hexdigest()
         held = cache / f"{key[:32]}.npz"
-        if seen := _load(held):
+        if (seen := _load(held)) and self._kinds <= seen.arrays.keys():  # not one that an older version kept
             return seen
         seen = self._look(video, start, segments, progress)
         _save(held, seen)

@@ -19,6 +19,7 @@ from nets.options import FeatureSizes
 from scripts.profile_model import WIDTHS, feature_sizes, forward_gflop
 from scripts.reproduce.identity import Contents
 from scripts.reproduce.queue import Run, find_run, find_workers, resolve
+from train import rate_groups
 from utils.errors import UserError
 from utils.files import read_json
 from utils.manifest import read_manifest
@@ -181,6 +182,9 @@ def lacking(config: Config) -> str | None:
             return f"{path}: no such file; {made} makes it or says where it is"
     try:
         store = open_features(data.features, data.layout, config.model.kinds, data.segments, data.tokens)
+        with torch.device("meta"):
+            sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
+            rate_groups(build(config.model, sizes, ANSWERS), config.train)
     except UserError as error:
         return str(error)
     videos = annotated_videos(dict.fromkeys(files), data.dataset)

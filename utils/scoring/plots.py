@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from utils.files import write_bytes
 from utils.scoring.intervals import intervals_of
@@ -48,7 +49,8 @@ def confusion_matrix(predictions: pd.DataFrame, path: str | Path, largest: int =
     side = max(0.34, 2.8 / len(shown))  # inches a cell: room for a count of four digits
     width, height = side * len(columns), side * len(shown)
     labels = 0.07 * max(map(len, map(_label, columns)))  # inches that the longest label takes
-    figure = Figure(figsize=(width + labels + 2.2, height + labels + 0.9), layout="constrained")
+    roomy = ConstrainedLayoutEngine(w_pad=0.15)  # else the bar's label touches the edge
+    figure = Figure(figsize=(width + labels + 2.2, height + labels + 0.9), layout=roomy)
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_equal(share, 0), cmap="Blues", vmin=0, vmax=100)
     for row, column in np.argwhere(counts):
