@@ -76,8 +76,9 @@ class Encoders:
                     "questions; no encoder here makes them of a video"
                 )
         self.manifests = manifests
-        self._kinds = manifests.keys() - {"text"}
         self.fit: str = manifests.get("token", manifests.get("frame", {})).get("fit") or ""  # where pictures are seen
+        beside = {"audio": {"mel"}, "frame": {"jpeg"}, "token": {"source"}}  # see `Seen`
+        self._kept = set().union(*({kind} | names for kind, names in beside.items() if kind in manifests))
         self.clip, *_ = load_clip(str(_find(manifests["text"], folders)), device)
         if "audio" in manifests:
             self.vggish, _ = load_vggish(_find(manifests["audio"], folders))
@@ -102,7 +103,7 @@ class Encoders:
             return self._look(video, start, segments, progress)
         key = hashlib.sha256(json_bytes([sha256(video), self.manifests, start, segments])).hexdigest()
         held = cache / f"{key[:32]}.npz"
-        if (seen := _load(held)) and self._kinds <= seen.arrays.keys():  # not one that an older version kept
+        if (seen := _load(held)) and self._kept <= seen.arrays.keys():  # an older version kept others
             return seen
         seen = self._look(video, start, segments, progress)
         _save(held, seen)

@@ -14,7 +14,7 @@ from dataset import DATASETS
 from dataset.annotations import annotated_videos
 from dataset.feature_folder import describe_faults
 from dataset.features import open_features
-from nets.network import build
+from nets.network import Network, build
 from nets.options import FeatureSizes
 from scripts.profile_model import WIDTHS, feature_sizes, forward_gflop
 from scripts.reproduce.identity import Contents
@@ -182,9 +182,7 @@ def lacking(config: Config) -> str | None:
             return f"{path}: no such file; {made} makes it or says where it is"
     try:
         store = open_features(data.features, data.layout, config.model.kinds, data.segments, data.tokens)
-        with torch.device("meta"):
-            sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
-            rate_groups(build(config.model, sizes, ANSWERS), config.train)
+        rate_groups(shapes_of(config, FeatureSizes(data.segments, store.shapes, store.text_width)), config.train)
     except UserError as error:
         return str(error)
     videos = annotated_videos(dict.fromkeys(files), data.dataset)
@@ -192,6 +190,12 @@ def lacking(config: Config) -> str | None:
         lacked = f"{len(faults)} of {len(videos)} videos lack whole features; extract them again"
         return f"{data.features}: {lacked}\n{describe_faults(faults)}"
     return None
+
+
+def shapes_of(config: Config, sizes: FeatureSizes) -> Network:
+    """The network without data: its parameters have shapes alone."""
+    with torch.device("meta"):
+        return build(config.model, sizes, ANSWERS)
 
 
 def unmerged(features: str) -> int:
@@ -215,6 +219,5 @@ def training_flop(config: Config) -> float:
         sizes = FeatureSizes(data.segments, store.shapes, store.text_width)
     except UserError:
         sizes = feature_sizes(kinds, data.segments, data.tokens, WIDTHS["ViT-L/14"])
-    with torch.device("meta"):  # shapes without data
-        gflop = forward_gflop(build(config.model, sizes, ANSWERS), sizes)
+    gflop = forward_gflop(shapes_of(config, sizes), sizes)
     return 3e9 * len(read_json(train)) * config.train.epochs * gflop
